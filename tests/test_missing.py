@@ -35,6 +35,9 @@ MISSING_FILES = [
     ("grade samples.db --questions no.jsonl", 3, "The questions no.jsonl cannot be read"),
     ("feedback no.db abc --correct", 3, "There is no samples file no.db"),
     ("feedback samples.db abc --correct", 3, "samples.db has no selection 'abc'"),
+    ("drift no.db", 3, "There is no samples file no.db"),
+    ("drift samples.db --head no.safetensors", 3, "The head no.safetensors cannot be read"),
+    ("drift samples.db --svg no/x.svg", 3, "no/x.svg cannot be written"),
     ("train no.db --out h", 3, "There is no samples file no.db"),
     ("train samples.db --out no/h", 3, "no/h cannot be written"),
     ("calibrate no.safetensors samples.db --risk 0.1", 3, "The head no.safetensors cannot be read"),
@@ -54,7 +57,7 @@ MISSING_FILES = [
     ("curve samples.db --test no.db", 3, "There is no samples file no.db"),
     ("curve samples.db --over n --head no.safetensors", 3, "The head no.safetensors cannot be read"),
 ]
-MISSING_KEYS = ["best-of hi", "collect --questions q.jsonl --out s.db", "doctor"]
+MISSING_KEYS = ["best-of hi", "collect --questions q.jsonl --out s.db", "doctor", "doctor --canary"]
 MISSING_EXTRAS = [
     ("train samples.db --out h", "torch", "train"),
     ("curve samples.db --n 2", "torch", "train"),

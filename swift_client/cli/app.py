@@ -35,7 +35,7 @@ from swift_client.cli.cluster.option import fill_address
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
-from swift_client.cli.maintenance import prune, rollback
+from swift_client.cli.maintenance import drift, prune, rollback
 from swift_client.cli.ranking.command import rank
 from swift_client.errors import SwiftClientError
 
@@ -93,6 +93,7 @@ _add_command(train.train)
 _add_command(calibrate.calibrate)
 _add_command(evaluate.evaluate)
 _add_command(report.report)
+_add_command(drift.drift)
 _add_command(simulate.simulate)
 _add_command(plan.plan)
 _add_command(probe.probe)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swift_client.cli import options, output, progress
+from swift_client.cli.error_facts import CHANGED
 
 if TYPE_CHECKING:
     from swift_client.diagnostics.doctor import Diagnosis
@@ -27,16 +29,40 @@ def doctor(
             help="Sample this many first tokens and test whether they are consistent with the logprobs.",
         ),
     ] = 0,
+    canary: Annotated[
+        bool,
+        typer.Option(
+            "--canary",
+            help="Instead: ask 12 fixed questions, and compare the answers with those of the last time and the first "
+            "time.",
+        ),
+    ] = False,
+    canary_file: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the canary's runs. Default: one per model in your state folder."),
+    ] = None,
+    fail: Annotated[
+        bool, typer.Option("--fail", help="With --canary: exit with code 7 if the answers have changed.")
+    ] = False,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
-) -> None:
+) -> int:
     """Test a provider: whether it honours n, how many logprobs it returns, and whether they can be trusted."""
     api_key = options.read_api_key(api_key_env)
+    if canary:
+        from swift_client.cli.maintenance.canary import run_canary
+
+        has_changed = run_canary(
+            provider, model, base_url=base_url, api_key=api_key, timeout=timeout, path=canary_file, as_json=as_json
+        )
+        return CHANGED if fail and has_changed else 0
+    if fail or canary_file is not None:
+        raise typer.BadParameter("--fail and --canary-file need --canary.")
     with progress.show_status(f"testing {provider} …"):
         diagnosis = asyncio.run(_examine(provider, model, base_url, api_key, timeout, samples))
     if as_json:
         output.print_json(asdict(diagnosis))
-        return
+        return 0
     usage = diagnosis.usage
     output.show(
         output.safe(f"{diagnosis.provider} · {diagnosis.model}", "bold"),
@@ -47,6 +73,7 @@ def doctor(
             "dim",
         ),
     )
+    return 0
 
 
 async def _examine(

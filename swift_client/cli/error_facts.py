@@ -16,6 +16,8 @@ from swift_client.errors import (
 )
 
 USAGE, CONFIGURATION, PROVIDER, BUDGET, NO_COMPLETION = 2, 3, 4, 5, 6
+CHANGED = 7
+"""Exit code, with ``--fail`` only, of a command that found a change; it is no error."""
 
 
 def exit_code(error: SwiftClientError) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,17 @@ class QuestionRanges:
         if (meta := self.meta) is None:
             raise not_a_samples_file(self.path, "it does not name the model of its samples")
         return meta.provider, meta.model
+
+    def settings_of(self, question_id: str) -> Mapping[str, Any]:
+        """Return the settings of the requests of a question, without its messages; empty if none are stored.
+
+        They are the fields of ``RequestKey`` for ``best_of``, else those of ``Meta`` for the whole file.
+        """
+        with self._read_session() as run:
+            row = run("SELECT value FROM meta WHERE name = ?", (REQUEST_PREFIX + question_id,)).fetchone()
+            if row is not None:
+                settings = json.loads(row[0])
+                if not isinstance(settings, Mapping):
+                    raise ValueError(f"the settings of question {question_id!r} are not an object")
+                return settings
+        return {} if self.meta is None else records.meta_to_dict(self.meta)

@@ -194,6 +194,12 @@ class SelectionStore(VerdictStore):
             rows = run(f"{_SELECT_SELECTIONS} ORDER BY rowid DESC LIMIT ?", (limit,))
             return list(map(_parse_selection, rows))
 
+    def iterate_selections(self) -> Iterator[StoredSelection]:
+        """Yield all selections, the oldest first, one at a time in memory."""
+        with self._read_session() as run:
+            if has_tables(self._connection, SELECTIONS):
+                yield from map(_parse_selection, run(f"{_SELECT_SELECTIONS} ORDER BY rowid"))
+
     def shown_selections(
         self, *, limit: int = -1, max_text: int = 1000, selection_id: str | None = None
     ) -> list[ShownSelection]:

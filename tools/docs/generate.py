@@ -33,6 +33,7 @@ EXIT_CODES = {
     4: "the provider failed",
     5: "the budget was used up",
     6: "no completion arrived",
+    7: "with `--fail`: a model has changed",
 }
 
 

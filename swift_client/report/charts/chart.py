@@ -192,6 +192,21 @@ class Chart:
             self._parts.append(element("path", d=path, class_=f"leader {style}"))
             self._parts.append(text(start, height + 4, label, f"label {style}"))
 
+    def span(self, start: float, end: float, style: str) -> None:
+        """Fill the area between two horizontal values, over the whole height."""
+        left, right = sorted((self.x(start), self.x(end)))
+        box = {"x": left, "width": max(right - left, 1.0), "y": self.top, "height": self.bottom - self.top}
+        self._parts.append(element("rect", **box, class_=f"band {style}"))
+
+    def mark(self, value: float, style: str) -> None:
+        """Draw a vertical line over the whole height."""
+        place = self.x(value)
+        self._parts.append(element("line", x1=place, x2=place, y1=self.top, y2=self.bottom, class_=style))
+
+    def panel(self, y: float) -> Markup:
+        """Return the chart as a part of a larger drawing, ``y`` user units below its top."""
+        return element("g", element("title", self._description), *self._parts, transform=f"translate(0 {y:g})")
+
     def inline(self) -> Markup:
         """Return the chart for the page."""
         return svg(self._description, self._parts, width=self._width, height=self._height)
