@@ -32,6 +32,7 @@ def run_canary(
         output.print_json(result.to_dict())
     else:
         output.show(*_render(result))
+        output.show(output.safe(f"Kept in {result.path}", "dim"), wrap=False)
         output.warn(*result.failures[:3])
     return result.moved
 
@@ -69,14 +70,8 @@ def _render(result: CanaryResult) -> list[RenderableType]:
         parts += _render_comparison("the first run", result.since_first, result.identities)
     usage = result.usage
     cost = "" if result.cost is None else f", {result.cost:.4f} US dollars"
-    parts += [
-        output.safe(
-            f"{result.answers} answers · {usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion "
-            f"tokens{cost}",
-            "dim",
-        ),
-        output.safe(f"Kept in {result.path}", "dim"),
-    ]
+    work = f"{usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion tokens{cost}"
+    parts.append(output.safe(f"{result.answers} answers · {work}", "dim"))
     return parts
 
 
@@ -88,8 +83,8 @@ def _render_comparison(name: str, comparison: Comparison, identities: tuple[str,
         parts += [output.safe(f"  {_describe(movement)}") for movement in comparison.moved]
     else:
         parts.append(output.safe(f"{since}, the answers have not changed as far as this test can see.", "green"))
-    if comparison.identities_before != identities:
-        before, after = (", ".join(names) or "none" for names in (comparison.identities_before, identities))
+    if comparison.is_renamed:
+        before, after = (", ".join(names) for names in (comparison.identities_before, identities))
         parts.append(output.safe(f"  The replies name another model or system: {before} → {after}", "yellow"))
     return parts
 

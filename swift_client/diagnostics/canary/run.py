@@ -56,11 +56,13 @@ class Comparison:
         time: Unix time of the earlier run, seconds.
         identities_before: names of model and system in its replies.
         movements: every statistic, those that moved and those that did not.
+        is_renamed: whether the later run has other names; False if replies have none.
     """
 
     time: float
     identities_before: tuple[str, ...]
     movements: tuple[Movement, ...]
+    is_renamed: bool
 
     @property
     def moved(self) -> tuple[Movement, ...]:
@@ -104,7 +106,7 @@ class CanaryResult:
     def moved(self) -> bool:
         """True if a statistic, or a name in the replies, differs from the run before or the first one."""
         earlier = [comparison for comparison in (self.since_last, self.since_first) if comparison]
-        return any(item.moved or item.identities_before != self.identities for item in earlier)
+        return any(item.moved or item.is_renamed for item in earlier)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
@@ -215,7 +217,12 @@ def _finite(value: float) -> float | None:
 
 
 def _compare(earlier: CanaryRun, run: CanaryRun) -> Comparison:
-    return Comparison(time=earlier.time, identities_before=earlier.identities, movements=compare_runs(earlier, run))
+    return Comparison(
+        time=earlier.time,
+        identities_before=earlier.identities,
+        movements=compare_runs(earlier, run),
+        is_renamed=bool(earlier.identities and run.identities) and earlier.identities != run.identities,
+    )
 
 
 def _sum_costs(selections: Sequence[Selection | None]) -> float | None:

@@ -73,12 +73,13 @@ def examine_drift(
 
 
 def _profile_of(head: AnyHead) -> DriftProfile:
-    if head.profile is None:
+    profile = getattr(head, "profile", None)
+    if not isinstance(profile, DriftProfile):
         raise ConfigurationError(
-            f"The {head.name} has no profile of its training's questions, since it was trained by an older version.",
+            f"The {head.name} has no profile of its training's questions.",
             hint="Train it again, or leave it out: the file's earliest questions are then the reference.",
         )
-    return head.profile
+    return profile
 
 
 def _is_enough(series: Series, profile: DriftProfile | None) -> bool:

@@ -65,7 +65,7 @@ class Change:
     """Movements of several statistics that may have begun at the same question.
 
     Attributes:
-        start: the likeliest first question, by the movement that knows it best.
+        start: the likeliest first question, by the movement whose alarm came first.
         earliest: first question of its 95 % confidence set.
         latest: its last question.
         labels: names of the statistics for people.
@@ -170,7 +170,8 @@ class ModelDrift:
 
 
 def _join(movements: list[Movement]) -> Change:
-    best = min(movements, key=lambda item: item.latest.question - item.earliest.question)
+    # Not the one with the smallest confidence set: that would be chosen for being too sure.
+    best = min(movements, key=lambda item: item.alarm.question)
     return Change(
         start=best.start,
         earliest=best.earliest,
