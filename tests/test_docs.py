@@ -128,8 +128,13 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             write_samples(tmp_path / file, questions=2)
             result = command(*words[1:], cwd=tmp_path)
             assert result.returncode == 0, result.stderr.decode()
+        case ["swift-client", "drift", file, *_]:
+            write_samples(tmp_path / file, questions=100)
+            result = command(*words[1:], cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:
-            result = command(*arguments, cwd=tmp_path, **openai_on_loopback)
+            state = {"XDG_STATE_HOME": str(tmp_path)}  # where --canary keeps its runs
+            result = command(*arguments, cwd=tmp_path, **openai_on_loopback, **state)
             assert result.returncode == 0, result.stderr.decode()
         case ["python" | ".venv/bin/python", "-m", "pytest", *files]:
             assert all((ROOT / file).exists() for file in files)

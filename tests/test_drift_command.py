@@ -54,6 +54,7 @@ def texts(rng: np.random.Generator, *, words: int) -> list[Completion]:
 
 
 def changed(rng: np.random.Generator, number: int) -> list[Completion]:
+    """Draw the answers of a model whose temperature rises at question 201."""
     return answers(rng, temperature=1.4 if number >= CHANGE else 1.0)
 
 

@@ -18,6 +18,7 @@ from swift_client.types import Usage
 from tests.face.frozen import golden, keys, spelled
 from tests.face.made import completion, head
 from tests.servers import FaultServer, chat_body, error
+from tests.test_drift_command import changed, write_choices
 
 Ask = Callable[..., tuple[int, Any]]
 PLACES = re.compile(r"\b(?:typing|pathlib|collections\.abc|typer(?:\.\w+)*)\.")
@@ -145,6 +146,15 @@ def test_collect_and_best_of_keep_their_keys(ask: Ask, fault_server: FaultServer
     code, document = ask("best-of", "2 + 2?", "--n", "2", *server_arguments(fault_server))
     assert code == 0
     golden("sent", {"collect": keys(collected), "best-of": keys(document)})
+
+
+def test_drift_and_the_canary_keep_their_keys(ask: Ask, fault_server: FaultServer, tmp_path: Path) -> None:
+    code, drift = ask("drift", write_choices(tmp_path / "kept.db", changed, questions=260), "--fail")
+    assert code == 7, drift
+    for _ in range(3):
+        code, canary = ask("doctor", "--canary", "--canary-file", tmp_path / "c.json", *server_arguments(fault_server))
+        assert code == 0, canary
+    golden("drift", {"drift": keys(drift), "canary": keys(canary)})
 
 
 def test_exit_codes_and_the_document_of_an_error_stay(ask: Ask, fault_server: FaultServer, tmp_path: Path) -> None:

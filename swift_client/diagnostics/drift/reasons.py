@@ -34,9 +34,9 @@ def find_reasons(series: Series, movements: Sequence[Movement]) -> tuple[str, ..
 
 
 def _settings_reasons(before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """Compare the most frequent settings before and after."""
-    ((old, _),), ((new, _),) = Counter(before).most_common(1), Counter(after).most_common(1)
-    if old == new:
+    """Compare the settings of most requests before and after; none may prevail, if each request has its own."""
+    ((old, n_old),), ((new, n_new),) = Counter(before).most_common(1), Counter(after).most_common(1)
+    if old == new or 2 * n_old < len(before) or 2 * n_new < len(after):
         return []
     old_fields, new_fields = _flatten(json.loads(old)), _flatten(json.loads(new))
     names = [name for name in sorted({*old_fields, *new_fields}) if old_fields.get(name) != new_fields.get(name)]
