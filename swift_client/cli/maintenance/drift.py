@@ -140,8 +140,8 @@ def _round(value: float) -> int:
 def _course(trace: Trace, movement: Movement) -> str:
     """Draw the level with block characters, and the alarm as a vertical line."""
     levels = _resample(trace.levels.tolist())
-    known = [level for level in levels if math.isfinite(level)]
-    low, high = min([*known, movement.before]), max([*known, movement.before])
+    finite = [level for level in levels if math.isfinite(level)]
+    low, high = min([*finite, movement.before]), max([*finite, movement.before])
     last = float(trace.questions[-1])
     alarm = round((movement.alarm.question - 1) / max(last - 1, 1) * (_WIDTH - 1))
     blocks = ["·" if not math.isfinite(level) else _block(level, low, high) for level in levels]

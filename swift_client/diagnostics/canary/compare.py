@@ -90,10 +90,8 @@ def _compare(
         if len(first) and len(second) and np.isfinite(first).all() and np.isfinite(second).all()
     ]
     if not usable:
-        lost = bool(has_before != has_after)
-        return Movement(
-            name=name, before=_mean(before), after=_mean(after), p_value=None, moved=lost and _mostly(before, after)
-        )
+        moved = bool(has_before != has_after) and _mostly(before, after)
+        return Movement(name=name, before=_mean(before), after=_mean(after), p_value=None, moved=moved)
     centred = [joined - joined.mean() for joined in (np.concatenate([first, second]) for first, second, _ in usable)]
     variances = np.array([values.var() for values in centred])
     # Exchanges keep a question's variance. The mean one is added, so that rounding in a question whose answers are

@@ -54,12 +54,12 @@ def locate_change(scores: F64, alarm: int) -> ChangePoint | None:
         alarm: the question that raised the alarm, 0..T-1.
     """
     places = np.flatnonzero(np.isfinite(scores))
-    known = scores[places]
-    count = len(known)
+    values = scores[places]
+    count = len(values)
     last = int(np.searchsorted(places, alarm, side="right"))  # values up to the alarm
     if last < 1 or count < MIN_QUESTIONS:
         return None
-    sums, squares = (np.concatenate([[0.0], np.cumsum(known**power)]) for power in (1, 2))
+    sums, squares = (np.concatenate([[0.0], np.cumsum(values**power)]) for power in (1, 2))
     first_end = min(max(last, MIN_QUESTIONS), count)
     ends = np.unique(np.linspace(first_end, count, _ENDS).round().astype(int))
     best = [(gains := _gains(sums, squares, last, end), float(gains.max()), int(end)) for end in ends]

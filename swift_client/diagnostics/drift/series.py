@@ -111,8 +111,8 @@ def read_series(
 def _observations(path: FilePath) -> Iterator[_Observation]:
     if is_parquet(path):
         file = open_sample_file(path)
-        ((provider, model), *others) = sorted(file.sources) or [("unknown", "unknown")]
-        source = (provider, model if not others else None)
+        ((provider, model), *other_sources) = sorted(file.sources) or [("unknown", "unknown")]
+        source = (provider, model if not other_sources else None)
         for question, samples in file.groups():
             completions = [sample.completion for sample in samples]
             yield _Observation(
@@ -139,11 +139,11 @@ def _choices(store: SelectionStore) -> Iterator[_Observation]:
     seen: dict[str, set[int]] = {}
     for selection in store.iterate_selections():
         numbers = {number for number in selection.numbers if number is not None}
-        known = seen.setdefault(selection.question_id, set())
+        earlier = seen.setdefault(selection.question_id, set())
         question = store.question(selection.question_id)
-        if question is None or not numbers - known:
+        if question is None or not numbers - earlier:
             continue
-        known |= numbers
+        earlier |= numbers
         samples = {sample.index: sample.completion for sample in store.samples(selection.question_id)}
         completions = [samples.get(number) for number in selection.numbers if number is not None]
         yield _Observation(

@@ -31,9 +31,9 @@ def drift_svg(models: Sequence[ModelDrift]) -> str:
             legend = "blue: running level · grey: 5 to 95 % and 25 to 75 % of the reference"
             parts.append(text(2, height + 32, legend, "tick"))
         height += _HEADING
-        shown = list(by_statistic.values())[:_MAX_PANELS]
-        for movements in shown:
-            is_last = movements is shown[-1]
+        panels = list(by_statistic.values())[:_MAX_PANELS]
+        for movements in panels:
+            is_last = movements is panels[-1]
             trace = model.traces[movements[0].statistic]
             parts.append(_panel(model, movements, trace, x_title="question" if is_last else "").panel(height))
             height += _PANEL_HEIGHT if is_last else _PANEL_HEIGHT - _X_TITLE_HEIGHT
