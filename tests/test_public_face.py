@@ -51,6 +51,8 @@ BEST_OF = {
 LATER = {
     "on_event",
     "max_reply_bytes",
+    "redact",
+    "keep",
     "prices",
     "store",
     "warm_cache",

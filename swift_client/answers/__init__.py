@@ -17,9 +17,11 @@ from swift_client.answers.sentences import breaks_off
 from swift_client.answers.short_answers import read_short_answers
 from swift_client.answers.tool_calls import call_text, has_calls
 from swift_client.types import Completion, completeness
+from swift_client.types.completion import HASHED_ANSWER
 
 SCORES_ALONE = "the choice rests on scores alone"  # the end of notes on answers that could not be read
 
+_HASHED = re.compile(re.escape(HASHED_ANSWER).replace(r"\{\}", "(none|[a-p]{16})") + r"\Z")
 _LETTER = re.compile("[a-j]")
 _OPTION = re.compile(r"([a-j])\. \w")
 
@@ -29,10 +31,12 @@ __all__ = [
     "Reader",
     "Spec",
     "are_equal",
+    "find_hash",
     "get_reader",
     "is_stated",
     "normalize",
     "read",
+    "read_answer",
     "texts_to_read",
 ]
 
@@ -80,6 +84,14 @@ def texts_to_read(completions: Sequence[Completion], spec: Spec) -> tuple[list[s
     ], spec
 
 
+def find_hash(text: str) -> re.Match[str] | None:
+    """Return the hash of a private answer, which ends a stored text; None if the answer is in the text.
+
+    Its group 1 is "none" if there was no answer.
+    """
+    return _HASHED.search(text, max(0, len(text) - 40)) if text.endswith("]") else None
+
+
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     """Read and group the answers of the completions of one question.
 
@@ -99,6 +111,11 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     return read_by_deadline(texts, spec, None)
 
 
+def read_answer(completion: Completion, spec: Spec = "auto") -> str | None:
+    """Return the answer of one completion by itself; None if none can be read. Errors as of ``read()``."""
+    return read(*texts_to_read([completion], spec)).values[0]
+
+
 def read_by_deadline(
     texts: Sequence[str], spec: Spec, deadline_at: float | None, *, requires_half: bool = True
 ) -> Answers:
@@ -113,6 +130,9 @@ def read_by_deadline(
     n_unread = 0
     error_counts: Counter[str] = Counter()
     for text in texts:
+        if (hashed := find_hash(text)) is not None:
+            values.append(None if hashed[1] == "none" else hashed[0])
+            continue
         try:
             values.append(reader(text))
             n_unread += values[-1] is None and spec != "auto" and bool(text.strip())

@@ -92,6 +92,8 @@ def best_of(
             "added."
         ),
     ] = None,
+    redact: options.Redact = None,
+    keep: options.Keep = "all",
     ray: Ray = None,
     ray_workers: RayWorkers = None,
     base_url: options.BaseUrl = None,
@@ -141,6 +143,8 @@ def best_of(
         "store": store,
         "abort": abort,
         "verifier": judging,
+        "redact": redact,
+        "keep": keep,
     }
     if ray is not None and questions is not None and out is not None:
         from swift_client.cli.cluster.best_of import answer_on_cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -123,6 +123,8 @@ def collect(
     parquet: Annotated[
         Path | None, typer.Option(help="At the end, also write all samples of the file to this Parquet file.")
     ] = None,
+    redact: options.Redact = None,
+    keep: options.Keep = "all",
     ray: Ray = None,
     ray_workers: RayWorkers = None,
     base_url: options.BaseUrl = None,
@@ -163,6 +165,7 @@ def collect(
         refused={
             "--verifier": verifier, "--replies": replies, "--samples": samples, "--batch": batch,
             "--capture": capture, "--parquet": parquet, "--limits": limits,
+            "--redact": redact, "--keep": keep != "all",
         },
     )  # fmt: skip
     source: Path | Sequence[StoredQuestion] = ()
@@ -208,15 +211,16 @@ def collect(
         raise ConfigurationError(
             "--batch has no limits per minute.", hint="Leave them out: the provider sets the pace."
         )
+    privacy: Any = {"redact": redact, "keep": keep}
     if samples is not None:
         from swift_client.collect.import_samples import import_samples
 
-        result = import_samples(samples, out, provider=provider, model=model, token_ids=token_ids)
+        result = import_samples(samples, out, provider=provider, model=model, token_ids=token_ids, **privacy)
     elif replies is not None:
         from swift_client.collect.import_replies import import_replies
 
         result = import_replies(
-            source, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
+            source, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices, **privacy
         )
     else:
         # Options that were not given are not passed on: sampling is then left to the provider.
@@ -236,6 +240,8 @@ def collect(
             timeout=timeout,
         )
         settings |= sampling
+        if ray is None:
+            settings |= privacy
         if batch:
             from swift_client.collect.batch.collect import collect_batch
 

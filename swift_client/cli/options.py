@@ -52,6 +52,16 @@ ApiKeyEnv = Annotated[
 ]
 BaseUrl = Annotated[str | None, typer.Option(help="URL of your own server, such as http://localhost:8000/v1.")]
 Model = Annotated[str | None, typer.Option(help="Model name. Default: the provider's default model.")]
+Redact = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to remove from all that is stored: mails, phones, cards, ibans or keys. May be given more than once."
+    ),
+]
+Keep = Annotated[
+    Literal["all", "arrays"],
+    typer.Option(help="What to store of answers: all, or arrays: numbers and hashes without any text."),
+]
 Temperature = Annotated[float | None, typer.Option(help="Sampling temperature. Default: the provider's.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Maximum length of one answer, in tokens.")]
 Param = Annotated[

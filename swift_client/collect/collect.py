@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from swift_client.adapters import CustomProvider, Provider, connect
 from swift_client.adapters.local.model import HuggingFaceModel, resolve_local_provider
@@ -23,6 +23,7 @@ from swift_client.collect.result import (
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
+from swift_client.reranker.config import Redact, resolve_policy
 from swift_client.sampling import RateLimit, resolve_rate_limit
 from swift_client.sampling.rate_limiter import DEFAULT_MAX_CONCURRENCY
 from swift_client.sampling.sync_loop import BackgroundLoop
@@ -64,6 +65,8 @@ async def collect_async(
     max_retries: int = 2,
     verifier: Verifier | str | None = None,
     on_progress: Callable[[CollectProgress], None] | None = None,
+    redact: Redact = None,
+    keep: Literal["all", "arrays"] = "all",
     **sampling: Any,
 ) -> CollectResult:
     """Collect ``n`` completions per question in the samples file ``out``.
@@ -100,6 +103,9 @@ async def collect_async(
             weigh them. Judgements that failed are missing, and the next run asks for them. The verifier's calls count
             towards ``max_cost`` and ``max_requests``. Its mode "auto" means "p_true"; "pairwise" is refused.
         on_progress: called after each reply and each failure.
+        redact: as for SwiftReranker; so is keep. A completion that nobody could grade later, since its text is not
+            stored as it came, is graded as it arrives if its question has an answer.
+        keep: "arrays" stores no text.
         sampling: further fields of the request, such as ``temperature`` and ``max_tokens``. ``hidden_states`` (True, or
             layers, of which "vocabulary" is one) of a local model are kept in a file of their own, ``out``.states.
             Arguments of a reranker and misspelled fields are refused; ``extra_body``, a dict, may have any field.
@@ -135,7 +141,13 @@ async def collect_async(
     own_client = setup.create_model_client(transport, rate_limit=rate_limit, client=client)
     connected = connect_verifier(verifier, own_client, timeout=timeout)
     try:
-        with BatchStore(out, write=True) as store, ExitStack() as stack:
+        policy = resolve_policy(redact, keep, "auto")
+        if policy is not None and sampling.get("hidden_states"):
+            raise ConfigurationError(
+                "Hidden states cannot be stored with redact= or keep=: they give the text back.",
+                hint="Leave hidden_states out.",
+            )
+        with BatchStore(out, write=True, policy=policy) as store, ExitStack() as stack:
             store.refuse_open_batches()
             state_file = await _open_state_file(server, out, sampling, stack)
             store.begin(setup.meta)

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -15,13 +16,17 @@ from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
 from swift_client.collect.logs.completions import parse_label
 from swift_client.collect.logs.problems import Problems
-from swift_client.collect.result import CollectFailure, CollectResult
+from swift_client.collect.result import CollectFailure, CollectResult, grade_by_answer
 from swift_client.collect.setup import Prices
 from swift_client.dataset.questions import error_at_line, parse_text, read_lines, read_questions
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
+from swift_client.reranker.config import Redact, resolve_policy
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.store.atomic_write import atomic_write
 from swift_client.types import Usage
+
+if TYPE_CHECKING:
+    from swift_client.redaction.policy import StoragePolicy
 
 _FORMAT_HINT = (
     'A line is {"id": "q1", "reply": {...}, "label": 1}, a line of a batch job\'s output ("custom_id" is the id of the '
@@ -38,6 +43,8 @@ def import_replies(
     model: str | None = None,
     token_ids: bool = True,
     prices: Prices | None = None,
+    redact: Redact = None,
+    keep: Literal["all", "arrays"] = "all",
 ) -> CollectResult:
     """Write replies to the new samples file ``out``, completely or not at all.
 
@@ -53,6 +60,8 @@ def import_replies(
         model: default: the model of the first reply; replies of other models are refused.
         token_ids: also store the identities of the alternatives.
         prices: prices per million tokens; without them every cost is None.
+        redact: as for ``collect``; so is keep.
+        keep: "arrays" stores no text.
 
     Raises:
         ConfigurationError: a wrong line in either file, an unknown question, two models, or ``out`` exists.
@@ -83,13 +92,15 @@ def import_replies(
     # Write the file.
     usage = sum((reply.usage for _, reply, _ in decoded), Usage())
     widths = [completion.top_logprobs.shape[1] for _, reply, _ in decoded for completion in reply.completions]
-    with open_new_store(Path(out)) as store:
+    with open_new_store(Path(out), resolve_policy(redact, keep, "auto")) as store:
         store.begin(Meta(provider=row.name, model=model, top_logprobs=max(widths, default=0), sampling={}))
         store.add_questions(question_list)
+        reference_answers = {question.id: question.answer for question in question_list}
         known_labels: dict[tuple[str, int], float | None] = {}
         for question_id, reply, labels in decoded:
             cost = prices.cost(reply.usage) if prices else None
-            indices = store.add_samples(question_id, reply.completions, usage=reply.usage, cost=cost)
+            grade = partial(grade_by_answer, reference_answers.get(question_id))
+            indices = store.add_samples(question_id, reply.completions, usage=reply.usage, cost=cost, grade=grade)
             known_labels |= {(question_id, index): label for index, label in zip(indices, labels, strict=True)}
         store.set_labels({key: label for key, label in known_labels.items() if label is not None})
     return CollectResult(
@@ -148,13 +159,13 @@ def _match_replies(
 
 
 @contextmanager
-def open_new_store(out: Path) -> Iterator[SampleStore]:
+def open_new_store(out: Path, policy: StoragePolicy | None = None) -> Iterator[SampleStore]:
     """Open a new samples file beside ``out``, and give it that name once it is complete."""
     if out.exists():
         raise ConfigurationError(f"{out} exists already.", hint="Give the name of a new file.")
     with atomic_write(out) as draft:
         try:
-            with SampleStore(draft, write=True) as store:
+            with SampleStore(draft, write=True, policy=policy) as store:
                 store.postpone_sync()  # atomic_write() syncs the complete draft
                 yield store
         finally:

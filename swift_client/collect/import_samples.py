@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from swift_client.adapters import Provider, resolve
 from swift_client.collect.import_replies import open_new_store
@@ -16,8 +17,9 @@ from swift_client.collect.logs.mappers import detect_log
 from swift_client.collect.logs.plain import LoggedQuestion, PlainParser
 from swift_client.collect.logs.problems import Problems
 from swift_client.collect.logs.records import read_records
-from swift_client.collect.result import CollectResult
+from swift_client.collect.result import CollectResult, grade_by_answer
 from swift_client.errors import ConfigurationError
+from swift_client.reranker.config import Redact, resolve_policy
 from swift_client.store import Meta, SampleStore
 from swift_client.types import Usage
 
@@ -32,6 +34,8 @@ def import_samples(
     provider: str | Provider = "openai",
     model: str | None = None,
     token_ids: bool = True,
+    redact: Redact = None,
+    keep: Literal["all", "arrays"] = "all",
 ) -> CollectResult:
     """Write the completions of your own logs to the new samples file ``out``, with their labels; no request is sent.
 
@@ -49,6 +53,8 @@ def import_samples(
         model: the name of the model. If completions name their models, only those of this one are stored. Default: the
             name in the logs, if all have the same.
         token_ids: also store the identities of the alternatives.
+        redact: as for ``collect``; so is keep.
+        keep: "arrays" stores no text.
 
     Raises:
         ConfigurationError: the file cannot be read, holds no completion, or ``out`` exists.
@@ -57,7 +63,7 @@ def import_samples(
     problems = Problems()
     kind, records = detect_log(read_records(samples, problems), problems)
     parser = PlainParser(problems, token_ids=token_ids)
-    with open_new_store(Path(out)) as store:
+    with open_new_store(Path(out), resolve_policy(redact, keep, "auto")) as store:
         writer = _SampleWriter(store=store, problems=problems, model=model, merges_by_prompt=kind.merges_by_prompt)
         for line, record in kind.convert(records, problems):
             if (question := parser.parse(record, line)) is not None:
@@ -129,6 +135,7 @@ class _SampleWriter:
             [sample.completion for sample in samples],
             usage=usage,
             mean_logprobs=[sample.mean_logprob for sample in samples],
+            grade=partial(grade_by_answer, question.answer),
         )
         self.usage += usage
         for index, sample in zip(indices, samples, strict=True):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from swift_client.collect.setup import CollectSetup, Prices
+from swift_client.dataset.graders import grade_all
 from swift_client.errors import SwiftClientError
-from swift_client.store import SampleTotals
+from swift_client.store import ReferenceAnswer, SampleTotals
+from swift_client.store.sample_store import GradeFunction
 from swift_client.types import Completion, Usage
 
 logger = logging.getLogger(__name__)
@@ -152,8 +156,16 @@ class SampleSink(Protocol):
         numbers: Sequence[int],
         cost: float | None,
         seed: int | None,
+        grade: GradeFunction,
     ) -> object:
-        """Store the completions of one request under the indices ``numbers``."""
+        """Store the completions of one request under ``numbers``, labelled by ``grade`` if their texts are not."""
+
+
+def grade_by_answer(answer: ReferenceAnswer | None, completions: Sequence[Completion]) -> list[float | None]:
+    """Label completions by the answer of their question: 1 right, 0 wrong, None unknown."""
+    if answer is None:
+        return [None] * len(completions)
+    return [None if math.isnan(label) else label for label in grade_all(completions, answer).labels.tolist()]
 
 
 Sink = TypeVar("Sink", bound=SampleSink)
@@ -222,11 +234,23 @@ class CollectState(Generic[Sink]):
     ) -> float:
         """Store one reply's completions under these indices; return its cost, 0 without prices."""
         usage, cost = replace(usage, calls=1), prices.cost(usage) if prices else None
-        self.store.add_samples(question_id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
+        self.store.add_samples(
+            question_id,
+            completions,
+            numbers=indices,
+            usage=usage,
+            cost=cost,
+            seed=seed,
+            grade=partial(self._grade, question_id),
+        )
         self.indices(question_id).update(indices)
         self.added_samples += len(indices)
         self.usage += usage
         return cost or 0.0
+
+    def _grade(self, question_id: str, completions: Sequence[Completion]) -> list[float | None]:
+        answers = (question.answer for question in self.setup.questions if question.id == question_id)
+        return grade_by_answer(next(answers, None), completions)
 
     def report(self, create_progress: Callable[[], object]) -> None:
         """Call ``on_progress``; its errors may not cost replies that are under way."""

@@ -139,6 +139,8 @@ def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpe
         # Broken off: unknown. Cut, filtered or refused: wrong. Only finished ones are read.
         if completion.finish_reason == "error":
             verdict, reason = None, "broke off before its end"
+        elif complete[index] and answers.find_hash(texts[index]):
+            verdict, reason = None, "its answer is private, and was stored as a hash"
         elif complete[index]:
             verdict, reason = grade_text(texts[index])
         else:

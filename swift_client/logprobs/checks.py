@@ -18,6 +18,7 @@ from swift_client.logprobs.clean import MASS_LIMIT, ROUNDING_TOLERANCE, resize_c
 from swift_client.logprobs.goodness_of_fit import run_fit_test
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.types import Completion
+from swift_client.types.completion import STAND_IN_LETTER
 
 # Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after temperature.
 _MIN_PLACEHOLDER_TOKENS = 4
@@ -66,12 +67,12 @@ def _repeated_list(completion: Completion) -> bool:
 def _has_thinking_tokens(completion: Completion) -> bool:
     """Return whether the tokens hold far more text than the answer.
 
-    Tokens with broken characters, or given as token numbers, cannot be compared with the text.
+    Tokens with broken characters, given as token numbers, or replaced as private cannot be compared with the text.
     """
     if completion.finish_reason == "tool_calls" or not completion.text.strip():
         return False
     token_text = "".join(completion.tokens)
-    if "\ufffd" in token_text or completion.tokens[0].startswith("token_id:"):
+    if "\ufffd" in token_text or STAND_IN_LETTER in token_text or completion.tokens[0].startswith("token_id:"):
         return False
     surplus = len(token_text) - len(completion.text)
     return surplus > max(16, len(completion.text) // 2)

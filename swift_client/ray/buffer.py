@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from swift_client.pricing import add_costs
 from swift_client.store import Sample, SampleTotals, StoredQuestion
+from swift_client.store.sample_store import GradeFunction
 from swift_client.types import Completion, Usage
 
 
@@ -72,8 +73,9 @@ class SampleBuffer:
         numbers: Sequence[int],
         cost: float | None,
         seed: int | None,
+        grade: GradeFunction,
     ) -> None:
-        """Take the completions of one request."""
+        """Take the completions of one request; ``grade`` is not needed, since texts are stored as they are."""
         share = None if cost is None or not completions else cost / len(completions)
         taken = self._running.setdefault(question_id, _QuestionSamples())
         taken.samples += [

@@ -18,7 +18,7 @@ from swift_client.pricing import Prices
 from swift_client.reranker.acceptance import run_with_escalation
 from swift_client.reranker.best_of import Run
 from swift_client.reranker.best_of_many import AsyncBestOfMany, SyncBestOfMany
-from swift_client.reranker.config import RequireLogprobs, Store, create_config
+from swift_client.reranker.config import Redact, RequireLogprobs, Store, create_config
 from swift_client.reranker.feedback import queue_feedback
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
@@ -67,6 +67,8 @@ class _Client:
         fuse: str = "mean",
         max_reply_bytes: int = MAX_REPLY_BYTES,
         shadow: Head = None,
+        redact: Redact = None,
+        keep: Literal["all", "arrays"] = "all",
     ) -> None:
         """Check the settings.
 
@@ -121,6 +123,10 @@ class _Client:
                 new one. Your own object is identified by its ``name`` and ``model``. If the file cannot be used, a
                 note says why. Processes on several hosts share replies through a Redis instead
                 (``redis://host:6379/0?ttl=86400``, extra "redis"), which stores neither prompts nor choices.
+            redact: what is removed from all that is stored: presets ("mails", "phones", "cards", "ibans", "keys"), your
+                function from a text to a text, or a list of both. Completions that it changes are not reused. If your
+                function fails, nothing is stored, and a note says so.
+            keep: "arrays": of completions only numbers and hashes are stored, and nothing is reused.
             warm_cache: whether the first of several calls is sent alone, to fill the provider's prompt cache for the
                 others. "auto": if that is known to save a tenth of the cost and there is no deadline, since it takes
                 about twice the time.
@@ -142,7 +148,7 @@ class _Client:
             client=client, timeout=timeout, max_retries=max_retries, max_concurrency=max_concurrency,
             on_event=on_event, prices=prices, store=store, warm_cache=warm_cache, limit=limit, abort=abort,
             judge=judge, verifier=verifier, external=external, fuse=fuse, max_reply_bytes=max_reply_bytes,
-            shadow=shadow,
+            shadow=shadow, redact=redact, keep=keep,
         )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
         self._run: Run = partial(run_with_escalation, self.pipeline)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from swift_client.adapters import (
     PROVIDERS,
@@ -24,7 +24,7 @@ from swift_client.adapters import (
 )
 from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.answers import Spec
+from swift_client.answers import Spec, read_answer
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
 from swift_client.models.resolve_head import Head, ResolvedHead, resolve_head
@@ -53,8 +53,12 @@ from swift_client.types import Event, Message, Method
 from swift_client.validation import check_reference, require_int, require_positive
 from swift_client.verify.verifier import Verifier, resolve_verifier
 
+if TYPE_CHECKING:
+    from swift_client.redaction.policy import StoragePolicy
+
 RequireLogprobs = Literal["auto"] | bool
 Store = str | os.PathLike[str] | ReplyStore | None
+Redact = str | Callable[[str], str] | Sequence[str | Callable[[str], str]] | None
 OnReject = Literal["return", "abstain", "escalate"]
 
 
@@ -141,6 +145,8 @@ def create_config(
     fuse: str,
     max_reply_bytes: int,
     shadow: Head = None,
+    redact: Redact = None,
+    keep: str = "all",
 ) -> RerankerConfig:
     """Check the settings of a reranker; the arguments are those of its constructor.
 
@@ -228,7 +234,7 @@ def create_config(
         external=None if external is None else ExternalScorer(external, fusion=fuse, timeout=timeout),
         judge=None if judge is None else Judge(judge, always_ask=scorer == "judge", timeout=timeout),
         verifier=resolve_verifier(verifier),
-        store=resolve_store(store),
+        store=resolve_store(store, resolve_policy(redact, keep, answer)),
         timeout=timeout,
         shadow=shadow_head,
     )
@@ -303,17 +309,28 @@ def _resolve_shadow(shadow: Head, provider: str, model: str | None, *, k: int) -
     return resolved
 
 
-def resolve_store(store: object) -> AnswerStore | None:
+def resolve_policy(redact: Redact, keep: str, answer: Spec) -> StoragePolicy | None:
+    """Return what may be stored; None for everything. Raises ConfigurationError for an unknown preset and the like."""
+    if redact is None and keep == "all":
+        return None
+    from swift_client.redaction.policy import create_policy
+
+    return create_policy(redact, keep, partial(read_answer, spec=answer if answer is not None else "auto"))
+
+
+def resolve_store(store: object, policy: StoragePolicy | None = None) -> AnswerStore | None:
     """Return the store that ``store=`` names; nothing is opened. Raises ConfigurationError for anything else."""
     match store:
-        case None | ReplyStore():
-            return store
+        case None:
+            return None
+        case ReplyStore():
+            return store if policy is None else ReplyStore(store.path, policy=policy)
         case str() if "://" in store:
             from swift_client.store.redis import RedisReplyStore
 
-            return RedisReplyStore(store)
+            return RedisReplyStore(store, policy=policy)
         case str() | os.PathLike():
-            return ReplyStore(store)
+            return ReplyStore(store, policy=policy)
         case SampleStore():
             raise ConfigurationError(
                 "store= takes a path, not an open SampleStore.",

@@ -16,7 +16,6 @@ from swift_client.types import Message, Selection
 
 logger = logging.getLogger(__name__)
 
-_MAX_PROMPT, _MAX_ANSWER = 2000, 1000  # characters that are recorded
 # Members of ``Selection.to_dict()`` that the stored samples have, or that are the caller's own.
 _LEFT_OUT = ("id", "text", "parsed", "fields")
 
@@ -48,7 +47,7 @@ async def record_selection(
         selection_facts(selection),
         completions,
         question_id=question_id,
-        prompt=_last_text(messages)[:_MAX_PROMPT],
+        prompt=_last_text(messages),
         served_as=served_as,
         users=users,
     )
@@ -61,17 +60,12 @@ async def record_selection(
 
 
 def selection_facts(selection: Selection) -> dict[str, Any]:
-    """Return ``Selection.to_dict()`` without texts and objects; of long answers the begin."""
+    """Return ``Selection.to_dict()`` without texts and objects."""
     facts = {name: value for name, value in selection_dict(selection).items() if name not in _LEFT_OUT}
     facts["candidates"] = [
-        {name: value for name, value in row.items() if name != "text"} | {"answer": _shorten(row["answer"])}
-        for row in facts["candidates"]
+        {name: value for name, value in row.items() if name != "text"} for row in facts["candidates"]
     ]
-    return facts | {"answer": _shorten(facts["answer"])}
-
-
-def _shorten(answer: str | None) -> str | None:
-    return None if answer is None else answer[:_MAX_ANSWER]
+    return facts
 
 
 def _last_text(messages: Sequence[Message]) -> str:

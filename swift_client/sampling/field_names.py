@@ -16,17 +16,16 @@ from swift_client.errors import ConfigurationError
 _CONSTRUCTOR_ARGUMENTS = """
     provider model head scorer answer select require_logprobs top_logprobs base_url api_key client timeout max_retries
     max_concurrency on_event prices store warm_cache limit abort judge external fuse verifier
-    similarity max_reply_bytes shadow
+    similarity max_reply_bytes shadow redact keep
 """
 CONSTRUCTOR_ARGUMENTS = frozenset(_CONSTRUCTOR_ARGUMENTS.split())
-RESERVED_NAMES = frozenset(("redact",))
 # Arguments of ``best_of()``, which can arrive among the fields of ``collect()``.
 CALL_ARGUMENTS = frozenset(
     ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model", "reference")
 )
 # Arguments that only ``best_of_many()`` has.
 MANY_ARGUMENTS = frozenset(("prompts", "in_order", "return_exceptions", "concurrency"))
-ARGUMENTS = CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS | MANY_ARGUMENTS
+ARGUMENTS = CONSTRUCTOR_ARGUMENTS | CALL_ARGUMENTS | MANY_ARGUMENTS
 # Fields that the request's plan decides; sent otherwise, replies could not be counted or read.
 PLANNED_FIELDS = {
     "n": "Give it to best_of as n=.",
@@ -128,8 +127,6 @@ def refuse_names(names: Iterable[str]) -> None:
         hint = _HINTS.get(name)
         if hint is None and name in CONSTRUCTOR_ARGUMENTS:
             hint = f"It is an argument of SwiftReranker: give {name}= to the constructor."
-        elif hint is None and name in RESERVED_NAMES:
-            hint = f"{name}= is a name of swift-client: if this version has it, it is an argument of SwiftReranker."
         elif hint is None and name in CALL_ARGUMENTS:
             hint = f"{name} is an argument of best_of alone."
         elif hint is None and name in MANY_ARGUMENTS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from swift_client.errors import ConfigurationError
 from swift_client.store.question_ranges import BATCH_PREFIX
 from swift_client.store.verdict_store import VerdictStore
@@ -12,6 +14,11 @@ _NO_LOGPROBS_NAME = "batches without logprobs"
 
 class BatchStore(VerdictStore):
     """A samples file that also records batches, each as a text under a name, in one transaction each."""
+
+    @property
+    def scratch_folder(self) -> Path | None:
+        """Folder for temporary files with complete texts; None if those may not touch a disk."""
+        return None if self._texts.has_policy else self.path.parent
 
     def batches(self) -> dict[str, str]:
         """Return the text of each open batch by name, in the order of the names."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ _MAGNITUDE = np.uint16(0x7FFF)  # bits of a float16 without its sign
 _NEGATIVE_INFINITY = np.uint16(0xFC00)
 _BLOCK_VALUES = 2**15  # values that are restored at a time, so that they stay in the processor's cache
 
+Parts = tuple[str, str, bytes, float | None]  # a completion as a row has it: text, finish reason, arrays, label
 # Array → its dtype in the blob; each is (T, width).
 _ARRAY_DTYPES: Mapping[str, str] = {
     "logprobs": "<f4",
@@ -61,16 +62,21 @@ class _PackedSample(_PackedCompletion, array_like=True, frozen=True):
     answer_text: str | None = None
 
 
+class _PackedRedacted(_PackedSample, array_like=True, frozen=True):
+    is_redacted: bool = False
+
+
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_PackedSample)
+_DECODER = msgspec.msgpack.Decoder(_PackedRedacted)
 
 
-def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
+def pack(completion: Completion, mean_logprob: float | None = None, *, is_redacted: bool = False) -> bytes:
     """Return tokens, arrays, thinking and tool calls as bytes, without text, index and finish reason.
 
     Args:
         completion: the completion.
         mean_logprob: mean logprob of its tokens, if it has none of its own.
+        is_redacted: whether it lacks a part of its text, so that it must not be used in place of a new one.
 
     Raises:
         ValueError: the completion is larger than ``unpack()`` accepts.
@@ -78,12 +84,42 @@ def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
     packed = _pack_completion(completion)
     calls = [(replace_surrogates(call.name), replace_surrogates(call.arguments)) for call in completion.tool_calls]
     answer_text = None if completion.answer_text is None else replace_surrogates(completion.answer_text)
-    if mean_logprob is not None or calls or answer_text is not None:
-        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob, calls, answer_text)
+    parts = (packed.tokens, packed.arrays, packed.thinking, mean_logprob, calls, answer_text)
+    if is_redacted:
+        packed = _PackedRedacted(*parts, is_redacted=True)
+    elif mean_logprob is not None or calls or answer_text is not None:
+        packed = _PackedSample(*parts)
     data = _ENCODER.encode(packed)
     if len(data) > MAX_BLOB_BYTES or len(packed.tokens) > MAX_TOKENS:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
     return zlib.compress(data, 4)
+
+
+def pack_all(
+    completions: Sequence[Completion],
+    stored: Sequence[Completion],
+    means: Sequence[float | None] | None,
+    labels: Sequence[float | None] | None,
+) -> list[Parts]:
+    """Return the completions of a reply as rows have them. Raises ValueError as ``pack()``.
+
+    Args:
+        completions: the completions.
+        stored: the same as they are stored; other objects where private data was removed.
+        means: as of ``pack()``, for each.
+        labels: of each, kept for those that are stored in another form; None: unknown.
+    """
+    unknown = [None] * len(completions)
+    rows = zip(completions, stored, means or unknown, labels or unknown, strict=True)
+    return [
+        (
+            replace_surrogates(kept.text),
+            kept.finish_reason,
+            pack(kept, mean, is_redacted=kept is not original),
+            None if kept is original else label,
+        )
+        for original, kept, mean, label in rows
+    ]
 
 
 def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Completion:
@@ -109,7 +145,12 @@ def unpack_mean(blob: bytes) -> float | None:
     return mean
 
 
-def _decode(blob: bytes) -> _PackedSample:
+def is_redacted(blob: bytes) -> bool:
+    """Return True if the completion lacks a part of its text. Raises ValueError as ``unpack()``."""
+    return _decode(blob).is_redacted
+
+
+def _decode(blob: bytes) -> _PackedRedacted:
     inflate = zlib.decompressobj()
     try:
         # Decompress at most the limit: a small blob may unfold to gigabytes.

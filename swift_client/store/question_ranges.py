@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from swift_client.store import records
-from swift_client.store.records import Meta, StoredQuestion
+from swift_client.store.records import Meta, SampleTotals, StoredQuestion
 from swift_client.store.sqlite import not_a_samples_file
+from swift_client.types import Usage
 
 SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 REQUEST_PREFIX = "request "
@@ -108,3 +109,27 @@ class QuestionRanges:
                     raise ValueError(f"the settings of question {question_id!r} are not an object")
                 return settings
         return {} if self.meta is None else records.meta_to_dict(self.meta)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of samples of each question that has some."""
+        with self._read_session() as run:
+            return dict(run("SELECT question, count(*) FROM sample GROUP BY question").fetchall())
+
+    def indices(self) -> dict[str, set[int]]:
+        """Return the sample indices of each question that has samples."""
+        indices: dict[str, set[int]] = {}
+        with self._read_session() as run:
+            for question_id, number in run("SELECT question, number FROM sample"):
+                indices.setdefault(question_id, set()).add(number)
+        return indices
+
+    def totals(self) -> SampleTotals:
+        """Return the totals of all samples."""
+        with self._read_session() as run:
+            calls, prompt, completion, estimated, samples, cost, unknown = run(
+                "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
+                "total(cost), count(*) - count(cost) FROM reply"
+            ).fetchone()
+        tokens = {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}
+        usage = Usage(**tokens, calls=calls, estimated=bool(estimated))
+        return SampleTotals(samples=int(samples), usage=usage, cost=None if unknown else cost)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swift_client.errors import UnknownSelectionError
 from swift_client.store.fork_guard import FORK_GUARD
@@ -16,6 +16,9 @@ from swift_client.store.selection_store import SelectionStore
 from swift_client.store.sqlite import EmptyFileError, translate_errors
 from swift_client.store.writer_thread import WriterThread
 from swift_client.types import Completion, Usage
+
+if TYPE_CHECKING:
+    from swift_client.redaction.policy import StoragePolicy
 
 T = TypeVar("T")
 
@@ -30,11 +33,13 @@ class ReplyStore:
     Nothing is opened before first use. A writer thread stores each reply in one transaction, so the file is locked for
     milliseconds only. At the end of the process that thread finishes its queue.
 
-    The file contains prompts and answers in plain text; a new one is readable by its owner only.
+    The file contains prompts and answers in plain text unless ``policy`` says otherwise; a new one is readable by its
+    owner only.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, policy: StoragePolicy | None = None) -> None:
         self.path = Path(path)
+        self.policy = policy
         self._writer = WriterThread(self._open_for_writing)
 
     @property
@@ -128,7 +133,7 @@ class ReplyStore:
     def _open_for_writing(self) -> Iterator[SelectionStore]:
         with (
             FORK_GUARD.block_forks(),
-            SelectionStore(self.path, write=True, shared=True, timeout=_WRITER_SECONDS) as store,
+            SelectionStore(self.path, write=True, shared=True, timeout=_WRITER_SECONDS, policy=self.policy) as store,
         ):
             yield store
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from swift_client.errors import ConfigurationError
 from swift_client.store import records
-from swift_client.store.packing import pack, replace_surrogates
+from swift_client.store.packing import Parts, is_redacted, pack_all
 from swift_client.store.question_ranges import (
     MAX_INTEGER,
     PRUNE_NAME,
@@ -22,7 +23,7 @@ from swift_client.store.question_ranges import (
     SELECT_QUESTIONS,
     QuestionRanges,
 )
-from swift_client.store.records import NO_USER, Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
+from swift_client.store.records import NO_USER, Meta, RequestKey, Sample, StoredQuestion, to_json
 from swift_client.store.schema import JUDGEMENTS, ORIGINS
 from swift_client.store.sqlite import (
     SHARED_LOCK_TIMEOUT,
@@ -36,12 +37,15 @@ from swift_client.store.sqlite import (
 )
 from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
+if TYPE_CHECKING:
+    from swift_client.redaction.policy import StoragePolicy
+
 _SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
 _SELECT_SCORES = "SELECT number, verifier, score FROM verifier_score WHERE question = ?"
-_Parts = tuple[str, str, bytes]  # a completion as it is stored: text, finish reason, arrays
+GradeFunction = Callable[[Sequence[Completion]], Sequence[float | None]]  # from completions to their labels
 
 
 class SampleStore(QuestionRanges):
@@ -55,10 +59,12 @@ class SampleStore(QuestionRanges):
         write: append to it, and create it if missing, readable by its owner only.
         shared: let others write between method calls.
         timeout: seconds for which one that shares the file, or a reader, waits for a transaction of another.
+        policy: what is stored of texts; None stores them as they are.
 
     Raises:
         ConfigurationError: the file is missing, not a samples file, damaged, of a newer version, in use, or cannot be
-            opened, or the disk is full; here or in a later call. Nothing is left half-written.
+            opened, the disk is full, or the policy is not that of the file; here or in a later call. Nothing is left
+            half-written.
     """
 
     def __init__(
@@ -68,8 +74,12 @@ class SampleStore(QuestionRanges):
         write: bool = False,
         shared: bool = False,
         timeout: float = SHARED_LOCK_TIMEOUT,
+        policy: StoragePolicy | None = None,
     ) -> None:
+        from swift_client.redaction.file_texts import FileTexts
+
         self.path = Path(path)
+        self._texts = FileTexts(self.path, policy)
         self._lock = write_lock(self.path, shared=shared) if write else None
         try:
             self._connection = connect(self.path, write=write, shared=shared, timeout=timeout)
@@ -95,7 +105,7 @@ class SampleStore(QuestionRanges):
         Raises:
             ConfigurationError: the file has samples, or batches, with other settings.
         """
-        value, stored = to_json(records.meta_to_dict(meta)), self.meta
+        value, stored = to_json(self._texts.settings(records.meta_to_dict(meta))), self.meta
         if stored is None:
             with self._transaction() as run:
                 run("INSERT INTO meta VALUES ('source', ?)", (value,))
@@ -114,7 +124,7 @@ class SampleStore(QuestionRanges):
     def _has_no_samples(self) -> bool:
         """Return True if an earlier run ended before its first reply, for example without a key."""
         with self._read_session() as run:
-            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name NOT IN ('source', ?)"
+            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name NOT IN ('source', 'privacy', ?)"
             return run(f"{samples} UNION ALL {others} LIMIT 1", (PRUNE_NAME,)).fetchone() is None
 
     def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
@@ -125,10 +135,12 @@ class SampleStore(QuestionRanges):
         """
         with self._transaction() as run:
             for question in questions:
-                messages = to_json(question.messages)
+                messages = to_json(self._texts.messages(question.messages))
+                answer = records.pack_answer(self._texts.answer(question.answer))
                 stored = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
                 if stored is None:
-                    row = (question.id, messages, records.pack_answer(question.answer), question.family)
+                    self._texts.claim(run)
+                    row = (question.id, messages, answer, question.family)
                     run("INSERT INTO question VALUES (?, ?, ?, ?)", row)
                 elif stored[0] != messages:
                     raise ConfigurationError(
@@ -138,7 +150,7 @@ class SampleStore(QuestionRanges):
                 else:  # answers are often corrected after the samples were paid for
                     run(
                         "UPDATE question SET answer = coalesce(?, answer), family = coalesce(?, family) WHERE id = ?",
-                        (records.pack_answer(question.answer), question.family, question.id),
+                        (answer, question.family, question.id),
                     )
 
     def add_samples(
@@ -151,6 +163,7 @@ class SampleStore(QuestionRanges):
         cost: float | None = None,
         seed: int | None = None,
         mean_logprobs: Sequence[float | None] | None = None,
+        grade: GradeFunction | None = None,
     ) -> tuple[int, ...]:
         """Append the completions of one request, in one transaction, and return their indices.
 
@@ -162,13 +175,15 @@ class SampleStore(QuestionRanges):
             cost: cost of the request.
             seed: seed of the request.
             mean_logprobs: mean logprob of each completion whose tokens have none of their own.
+            grade: labels completions whose texts are not stored as they are, so that nobody can grade them later.
 
         Raises:
             ConfigurationError: an unknown question, an index in use, or no disk space; nothing is added.
         """
-        packed = self._pack(completions, mean_logprobs)
+        packed = self._pack(completions, question_id, mean_logprobs, grade)
         with self._transaction() as run:
             add_tables(self._connection, ORIGINS)
+            self._texts.claim(run)
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
             rows = run("SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,))
@@ -191,17 +206,21 @@ class SampleStore(QuestionRanges):
         If another process has used an index, any free one is as good. But two completions for the same seed are the
         same completion, so the second is dropped. Raises ConfigurationError as ``add_samples()``.
         """
-        packed, question = self._pack(completions), request_key.question
+        question, settings = request_key.question, self._texts.settings(json.loads(request_key.settings_json))
+        with self._texts_session() as run:
+            question_id = self._texts.stored_id(run, question.id)
+        packed = self._pack(completions, question_id)
         seed = None if request_key.seed is None else request_key.seed + first_index
-        users = request_key.user_digests
         with self._transaction() as run:
             add_tables(self._connection, ORIGINS)
-            messages = to_json(question.messages)
-            run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
-            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (REQUEST_PREFIX + question.id, request_key.settings_json))
+            self._texts.claim(run)
+            users = self._texts.stored_users(run, request_key.user_digests)
+            messages = to_json(self._texts.messages(question.messages))
+            run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question_id, messages))
+            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (REQUEST_PREFIX + question_id, to_json(settings)))
             rows = run(
                 "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
-                (question.id,),
+                (question_id,),
             )
             # Skip completions that are stored already; move others whose index another process has used.
             stored_seeds = dict(rows.fetchall())
@@ -213,7 +232,7 @@ class SampleStore(QuestionRanges):
                     moved_parts.append(parts)
             used = stored_seeds.keys() | dict(numbered).keys()
             numbered += zip((number for number in itertools.count() if number not in used), moved_parts, strict=False)
-            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed, users=users)
+            _insert(run, question_id, numbered, usage=usage, cost=cost, seed=seed, users=users)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none of them: 1 right, 0 wrong, None unknown."""
@@ -255,19 +274,6 @@ class SampleStore(QuestionRanges):
         with self._read_session() as run:
             return list(map(records.parse_question, run(f"{SELECT_QUESTIONS} ORDER BY rowid")))
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of samples of each question that has some."""
-        with self._read_session() as run:
-            return dict(run("SELECT question, count(*) FROM sample GROUP BY question").fetchall())
-
-    def indices(self) -> dict[str, set[int]]:
-        """Return the sample indices of each question that has samples."""
-        indices: dict[str, set[int]] = {}
-        with self._read_session() as run:
-            for question_id, number in run("SELECT question, number FROM sample"):
-                indices.setdefault(question_id, set()).add(number)
-        return indices
-
     def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
         """Return up to ``limit`` samples of a question (all if negative), in the order of their indices."""
         with self._read_session() as run:
@@ -277,9 +283,13 @@ class SampleStore(QuestionRanges):
             return [records.parse_sample(question_id, row, scores.get(row[0], {})) for row in rows]
 
     def samples_for_request(self, request_key: RequestKey, *, limit: int) -> list[Sample]:
-        """Return up to ``limit`` samples of a request, in the order of their indices."""
+        """Return up to ``limit`` samples of a request with their complete text, in the order of their indices."""
         question = request_key.question
         with self._read_session() as run:
+            if (stored_id := self._texts.stored_id(run, question.id)) != question.id:
+                rows = run("SELECT number, arrays FROM sample WHERE question = ?", (stored_id,))
+                redacted = {number for number, arrays in rows if is_redacted(arrays)}
+                return [sample for sample in self.samples(stored_id) if sample.index not in redacted][:limit]
             row = run(f"{SELECT_QUESTIONS} WHERE id = ?", (question.id,)).fetchone()
             if row is not None and records.parse_question(row).messages != tuple(
                 json.loads(to_json(question.messages))
@@ -297,17 +307,6 @@ class SampleStore(QuestionRanges):
         for question in self.iterate_questions():
             if (only is None or only(question)) and (samples := self.samples(question.id)):
                 yield question, samples
-
-    def totals(self) -> SampleTotals:
-        """Return the totals of all samples."""
-        with self._read_session() as run:
-            calls, prompt, completion, estimated, samples, cost, unknown = run(
-                "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
-                "total(cost), count(*) - count(cost) FROM reply"
-            ).fetchone()
-        tokens = {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}
-        usage = Usage(**tokens, calls=calls, estimated=bool(estimated))
-        return SampleTotals(samples=int(samples), usage=usage, cost=None if unknown else cost)
 
     def close(self) -> None:
         """Merge the ``-wal`` file and release the file; calling it twice is harmless."""
@@ -327,17 +326,27 @@ class SampleStore(QuestionRanges):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pack(self, completions: Sequence[Completion], means: Sequence[float | None] | None = None) -> list[_Parts]:
-        pairs = zip(completions, means or [None] * len(completions), strict=True)
+    def _pack(
+        self,
+        completions: Sequence[Completion],
+        question_id: str,
+        means: Sequence[float | None] | None = None,
+        grade: GradeFunction | None = None,
+    ) -> list[Parts]:
+        with self._texts_session() as run:
+            policy = self._texts.claim(run)
+        stored = [policy.completion(completion, question_id) for completion in completions] if policy else completions
+        is_changed = any(map(operator.is_not, stored, completions))
         try:
-            return [
-                (replace_surrogates(completion.text), completion.finish_reason, pack(completion, mean))
-                for completion, mean in pairs
-            ]
+            return pack_all(completions, stored, means, grade(completions) if grade and is_changed else None)
         except ValueError as error:
             raise ConfigurationError(
                 f"{self.path} cannot store this reply: {error}.", hint="Ask for fewer tokens."
             ) from error
+
+    def _texts_session(self) -> AbstractContextManager[Any]:
+        """Return a block in which a policy may mark the file; without a policy nothing is written."""
+        return self._transaction() if self._texts.has_policy else self._read_session()
 
     @contextmanager
     def _read_session(self) -> Iterator[Any]:
@@ -355,7 +364,7 @@ class SampleStore(QuestionRanges):
 def _insert(
     run: Callable[..., sqlite3.Cursor],
     question_id: str,
-    numbered_parts: Sequence[tuple[int, _Parts]],
+    numbered_parts: Sequence[tuple[int, Parts]],
     *,
     usage: Usage,
     cost: float | None,
@@ -374,4 +383,4 @@ def _insert(
     for user in users or (NO_USER,):
         run("INSERT INTO reply_origin VALUES (?, ?, ?)", (reply, user, seconds))
     for number, parts in numbered_parts:
-        run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))
+        run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", (question_id, number, reply, *parts))

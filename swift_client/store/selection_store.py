@@ -35,6 +35,7 @@ _SELECT_CHOICES = (
     "FROM selection JOIN question ON question.id = selection.question LEFT JOIN feedback ON feedback.id = selection.id "
     "ORDER BY selection.rowid"
 )
+_MAX_PROMPT, _MAX_ANSWER = 2000, 1000  # characters that are recorded
 _MAX_FACTS = 32_000_000  # characters of the facts of selections that are read together
 _SELECT_SAMPLES = "SELECT number, text, finish_reason, arrays FROM sample WHERE question = ? ORDER BY number"
 
@@ -136,18 +137,24 @@ class SelectionStore(VerdictStore):
 
         Args:
             selection_id: ``Selection.id``.
-            facts: JSON-ready values; see ``StoredSelection.facts``.
+            facts: JSON-ready values; see ``StoredSelection.facts``. Of long answers the begin is stored.
             completions: (N,) those of the candidates, which are matched with stored samples.
             question_id: the stored question.
-            prompt: begin of its last message.
+            prompt: its last message, of which the begin is stored.
             served_as: name of a service's virtual model.
             users: digests of who asked, as of ``RequestKey.user_digests``.
 
         Raises:
             ConfigurationError: a fact is not JSON, the question was erased meanwhile, or the file cannot be written.
         """
-        text = to_json(dict(facts))
+        with self._texts_session() as run:
+            question_id, policy = self._texts.stored_id(run, question_id), self._texts.claim(run)
+        if policy is not None:
+            completions = [policy.completion(completion, question_id) for completion in completions]
+            facts, prompt = policy.facts(facts, question_id), policy.text(prompt)
+        text, prompt = to_json(_shorten_answers(facts)), prompt[:_MAX_PROMPT]
         with self._transaction() as run:
+            self._texts.claim(run)
             add_tables(self._connection, ORIGINS)
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"Its question was erased from {self.path} meanwhile.")
@@ -157,7 +164,7 @@ class SelectionStore(VerdictStore):
             row = (*names, replace_surrogates(prompt), number, to_json(numbers), text)
             run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             run("DELETE FROM selection_user WHERE id = ?", (selection_id,))
-            for user in users:
+            for user in self._texts.stored_users(run, users):
                 run("INSERT INTO selection_user VALUES (?, ?)", (selection_id, user))
 
     def set_feedback(self, selection_id: str, correct: bool | None) -> None:
@@ -255,6 +262,13 @@ class SelectionStore(VerdictStore):
                 if correct not in (0, 1):
                     raise ValueError("feedback is neither 0 nor 1")
                 yield StoredFeedback(selection=_parse_selection(row), correct=bool(correct), time=_parse_time(seconds))
+
+
+def _shorten_answers(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts with the begins of long answers."""
+    rows = [_shorten_answers(row) for row in facts["candidates"]] if "candidates" in facts else []
+    answer = facts.get("answer")
+    return {**facts, **({"candidates": rows} if rows else {}), "answer": answer and answer[:_MAX_ANSWER]}
 
 
 def _match(rows: Iterable[tuple[int, str, str, bytes]], completions: Sequence[Completion]) -> list[int | None]:

@@ -24,7 +24,7 @@ class VerdictStore(SampleStore):
         with self._read_session() as run:
             if not has_tables(self._connection, JUDGEMENTS):
                 return {}
-            rows = {key: run(_SELECT_VERDICT, (key,)).fetchone() for key in keys}
+            rows = {key: run(_SELECT_VERDICT, (self._texts.stored_id(run, key),)).fetchone() for key in keys}
             return {key: parse_verdict(row) for key, row in rows.items() if row is not None}
 
     def add_verdict(self, key: str, verdict: StoredVerdict, *, question_id: str | None = None) -> None:
@@ -36,11 +36,13 @@ class VerdictStore(SampleStore):
             question_id: the stored question that it is about, if known.
         """
         tokens = (min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens))
-        row = (key, verdict.value, verdict.confidence, verdict.from_text, *tokens, verdict.cost)
+        facts = (verdict.value, verdict.confidence, verdict.from_text, *tokens, verdict.cost)
         with self._transaction() as run:
             add_tables(self._connection, ORIGINS)
-            if run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
-                run("INSERT OR REPLACE INTO verdict_origin VALUES (?, ?, ?)", (question_id or "", key, time.time()))
+            key = self._texts.stored_id(run, key)
+            question_id = self._texts.stored_id(run, question_id) if question_id else ""
+            if run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", (key, *facts)).rowcount:
+                run("INSERT OR REPLACE INTO verdict_origin VALUES (?, ?, ?)", (question_id, key, time.time()))
 
     def verdict_totals(self) -> tuple[Usage, float | None]:
         """Return tokens and calls of all verdicts, and their cost; None if that of any is unknown."""

@@ -234,7 +234,8 @@ def _train_final_network(
     The second network is returned if it gains MIN_IDENTITY_GAIN in AUROC on validation.
     """
     base = train_network(folds.parts(), recipe)
-    identity = [name for name in recipe.identity if name != "alternatives_hash" or base.parts.has_top_ids]
+    can_read = {"token_hash": base.parts.has_token_texts, "alternatives_hash": base.parts.has_top_ids}
+    identity = [name for name in recipe.identity if can_read.get(name, True)]
     if not identity or base.parts.train.lengths.sum() > MAX_IDENTITY_TOKENS:
         return base, folds
     extended_recipe = replace(recipe, features=(*recipe.features, *identity))

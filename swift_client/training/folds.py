@@ -47,6 +47,7 @@ class Parts:
     k_min: int
     k_max: int
     has_top_ids: bool  # True if every completion identifies the tokens of its alternatives
+    has_token_texts: bool  # True if no completion was stored without the texts of its tokens
     question_counts: dict[str, int]  # questions per part: train, validation, test
 
     @property
@@ -70,6 +71,8 @@ class QuestionCounts:
     has_thinking: bool = False
     # True if every trainable completion identifies the tokens of its alternatives.
     has_top_ids: bool = True
+    # True if no trainable completion was stored without the texts of its tokens.
+    has_token_texts: bool = True
 
     def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
         """Count one question."""
@@ -85,6 +88,8 @@ class QuestionCounts:
             self.labels[float(group.labels[index])] += 1
             self.list_lengths[min(listed_ranks(group.completions[index]), k_max)] += 1
             self.has_top_ids &= group.completions[index].top_ids is not None
+            hashed = answers.find_hash(group.completions[index].text)
+            self.has_token_texts &= hashed is None or hashed.start() > 0
 
     def require_trainable(self, recipe: Recipe, k_max: int) -> None:
         """Raise ConfigurationError if no head can be trained on these questions."""
@@ -170,6 +175,7 @@ class Folds:
             k_min=self.k_min,
             k_max=self.k_max,
             has_top_ids=self.counts.has_top_ids,
+            has_token_texts=self.counts.has_token_texts,
             question_counts={part: question_counts[part] for part in ("train", "validation", "test")},
         )
 

@@ -19,6 +19,11 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusa
 # The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from.
 StatePosition = Literal["read", "produced"]
 
+# The end of a stored text whose answer is private: a hash of 16 letters, or "none" if no answer could be read.
+HASHED_ANSWER = "[answer:{}]"
+# A letter in the stand-ins for private tokens (``redaction.stand_ins``).
+STAND_IN_LETTER = "\ua000"
+
 Message = dict[str, Any]  # one chat message as it is sent: ``{"role": ..., "content": ...}``
 
 F32 = NDArray[np.float32]

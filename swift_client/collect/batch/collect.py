@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from swift_client.adapters import PROVIDERS, Provider, Transport
 from swift_client.adapters.codecs import openai_batch
@@ -19,6 +19,7 @@ from swift_client.collect.collect import run_sync
 from swift_client.collect.result import CollectResult, CollectState
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
+from swift_client.reranker.config import Redact, resolve_policy
 from swift_client.sampling import RateLimiter
 from swift_client.store import BatchStore, StoredQuestion
 from swift_client.validation import require_int, require_positive
@@ -55,6 +56,8 @@ async def collect_batch_async(
     settle: float = 60.0,
     forget_batches: bool = False,
     on_progress: Callable[[BatchProgress], None] | None = None,
+    redact: Redact = None,
+    keep: Literal["all", "arrays"] = "all",
     **sampling: Any,
 ) -> CollectResult:
     """Collect ``n`` completions per question in the samples file ``out``, as ``training.collect`` does, by batches.
@@ -81,6 +84,9 @@ async def collect_batch_async(
             that may have created a batch was not answered.
         forget_batches: forget open batches, although they may be paid for; for example if their output is gone.
         on_progress: called after each poll of the batches.
+        redact: as for ``collect``; so is keep. Input and output of batches are then held in memory and not in
+            temporary files; the provider keeps them unredacted.
+        keep: "arrays" stores no text.
 
     Raises:
         ConfigurationError: an argument, a question or the samples file is wrong, or the provider has no batches.
@@ -127,7 +133,7 @@ async def collect_batch_async(
     )
     url = openai_batch.endpoint(row, context.codec.request(CompletionRequest(row, setup.model, ())).path)
     try:
-        with BatchStore(out, write=True) as store:
+        with BatchStore(out, write=True, policy=resolve_policy(redact, keep, "auto")) as store:
             if forget_batches:
                 store.forget_batches()
             store.begin(setup.meta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -120,7 +121,7 @@ class BatchPlan:
 def split_into_files(
     requests: Iterable[BatchRequest],
     format_line: Callable[[BatchRequest], bytes],
-    folder: Path,
+    folder: Path | None,
     *,
     max_lines: int,
     max_bytes: int,
@@ -152,8 +153,10 @@ def split_into_files(
             yield in_file, file
 
 
-def open_temporary_file(folder: Path) -> BinaryIO:
-    """Open a file in ``folder`` that disappears when it is closed, or when the process is killed."""
+def open_temporary_file(folder: Path | None) -> BinaryIO:
+    """Open a file in ``folder``, or in memory, that disappears when it is closed, or when the process is killed."""
+    if folder is None:
+        return io.BytesIO()
     try:
         return tempfile.TemporaryFile(dir=folder)
     except OSError as error:

@@ -135,7 +135,7 @@ class BatchRunner:
         files = split_into_files(
             self.plan.iter_requests(self.state.prior_cost + self.results.cost + open_cost),
             self.plan.format_line,
-            self.store.path.parent,
+            self.store.scratch_folder,
             max_lines=self.max_lines,
             max_bytes=self.max_bytes,
         )
@@ -204,7 +204,7 @@ class BatchRunner:
             )
         with ExitStack() as stack:
             files = [
-                stack.enter_context(await self.api.download(file_id, self.store.path.parent))
+                stack.enter_context(await self.api.download(file_id, self.store.scratch_folder))
                 for file_id in (batch.output_file_id, batch.error_file_id)
                 if file_id
             ]

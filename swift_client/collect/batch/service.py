@@ -133,8 +133,8 @@ class BatchAPI:
         """Return the state of a batch."""
         return openai_batch.parse_batch(await self._send(openai_batch.retrieve(job.batch_id or "")))
 
-    async def download(self, file_id: str, folder: Path) -> BinaryIO:
-        """Download a file into a temporary one in ``folder``."""
+    async def download(self, file_id: str, folder: Path | None) -> BinaryIO:
+        """Download a file into a temporary one in ``folder``, or into memory."""
 
         async def attempt() -> BinaryIO:
             file = open_temporary_file(folder)

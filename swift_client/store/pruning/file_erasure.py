@@ -10,9 +10,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from swift_client.errors import ConfigurationError
+from swift_client.redaction.file_texts import FileTexts
 from swift_client.store.hidden_states import delete_states
 from swift_client.store.pruning.criterion import Criterion
 from swift_client.store.pruning.result import PruneResult
@@ -59,6 +61,9 @@ class FileErasure:
     def _run(self) -> None:
         for pragma in ("secure_delete=ON", "temp_store=MEMORY"):  # no temporary file gets what is deleted
             self._connection.execute(f"PRAGMA {pragma}")
+        if (user := self._criterion.user) is not None:
+            (stored_user,) = FileTexts(self._path, None).stored_users(self._connection.execute, [user])
+            self._criterion = replace(self._criterion, user=stored_user)
         self._result.bytes_before = self._result.bytes_after = self._size()
         if self._result.dry_run:
             self._connection.execute("BEGIN IMMEDIATE")

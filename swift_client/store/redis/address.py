@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,10 @@ _SCHEMES = ("redis", "rediss", "unix")
 _DEFAULT_PORT = 6379
 _MAX_SECONDS = 10 * 365 * 86_400  # of a time to live
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_PARAMETERS = ("db", "ttl", "password_env", *_TLS_FILES)
+_PARAMETERS = ("db", "ttl", "prefix", "password_env", *_TLS_FILES)
 _HINT = (
     "Write redis://user:password@host:6379/0, rediss:// for TLS or unix:///path/redis.sock, with special characters of "
-    "the password percent-encoded; parameters: ?ttl=SECONDS, ?password_env=VARIABLE."
+    "the password percent-encoded; parameters: ?ttl=SECONDS, ?prefix=NAME, ?password_env=VARIABLE."
 )
 
 
@@ -29,11 +30,13 @@ class RedisAddress:
         place: The address without user, password and parameters, for messages.
         options: Arguments of ``redis.Redis``; they include the password.
         ttl: Seconds after which a question's replies are forgotten unless more are stored; None: never.
+        prefix: Begin of all keys: "" or a name with a colon.
     """
 
     place: str
     options: Mapping[str, Any] = field(repr=False)
     ttl: int | None = None
+    prefix: str = ""
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
@@ -51,11 +54,18 @@ class RedisAddress:
             if parameters.keys() - set(_PARAMETERS):
                 raise _invalid("a parameter is unknown")  # its name may be a part of a password
             ttl = _parse_number(parameters, "ttl", low=1, high=_MAX_SECONDS)
+            if not re.fullmatch(r"[\w.-]{0,100}", prefix := parameters.get("prefix", ""), re.ASCII):
+                raise _invalid("prefix has other characters than letters, digits, dots and hyphens")
             server = _socket(parts, parameters) if parts.scheme == "unix" else _server(parts, parameters)
         except ValueError:
             raise _invalid("it is not one") from None  # urllib's messages quote parts of the URL
         login = {"username": unquote(parts.username or "") or None, "password": _password(parts, parameters)}
-        return cls(place=_describe(parts.scheme, server), options={**server, **login}, ttl=ttl)
+        return cls(
+            place=_describe(parts.scheme, server),
+            options={**server, **login},
+            ttl=ttl,
+            prefix=f"{prefix}:" if prefix else "",
+        )
 
 
 def _invalid(reason: str) -> ConfigurationError:

@@ -29,14 +29,17 @@ def erase_from_redis(url: str, criterion: Criterion, *, dry_run: bool) -> PruneR
     """Erase from a Redis; arguments and errors as of ``prune()``."""
     connection = RedisConnection(url)
     try:
-        return connection.run(lambda client: _Erasure(client, connection.place, criterion, dry_run=dry_run).run())
+        prefix = connection.address.prefix
+        return connection.run(
+            lambda client: _Erasure(client, connection.place, prefix, criterion, dry_run=dry_run).run()
+        )
     finally:
         connection.close()
 
 
 class _Erasure:
-    def __init__(self, client: redis.Redis, place: str, criterion: Criterion, *, dry_run: bool) -> None:
-        self._client, self._criterion = client, criterion
+    def __init__(self, client: redis.Redis, place: str, prefix: str, criterion: Criterion, *, dry_run: bool) -> None:
+        self._client, self._criterion, self._prefix = client, criterion, prefix
         self._result = PruneResult(place=place, dry_run=dry_run)
         self._touched: set[str] = set()  # questions that lost a completion
 
@@ -55,8 +58,8 @@ class _Erasure:
 
     def _keys(self, prefix: str) -> Iterator[bytes]:
         if prefix == REPLY_PREFIX and self._criterion.question is not None:
-            return iter([f"{prefix}{self._criterion.question}".encode()])
-        return self._client.scan_iter(match=f"{prefix}*", count=_COUNT)
+            return iter([f"{self._prefix}{prefix}{self._criterion.question}".encode()])
+        return self._client.scan_iter(match=f"{self._prefix}{prefix}*", count=_COUNT)
 
     def _erase_replies(self, key: bytes) -> None:
         """Erase the completions of a request that are to go."""
@@ -69,7 +72,7 @@ class _Erasure:
                 writes.add(value if reply is None else reply.write)
         if not gone:
             return
-        self._touched.add(key.decode("utf-8", "replace").removeprefix(REPLY_PREFIX))
+        self._touched.add(key.decode("utf-8", "replace").removeprefix(self._prefix + REPLY_PREFIX))
         self._result.completions += len(gone)
         self._result.replies += len(writes)
         self._result.questions += len(gone) == total

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from swift_client.errors import ConfigurationError
+from swift_client.redaction.hashes import secret_key
 from swift_client.store.packing import pack, replace_surrogates
 from swift_client.store.records import RequestKey, Sample, StoredVerdict, parse_sample, parse_verdict
 from swift_client.store.redis.connection import RedisConnection, execute
@@ -21,6 +22,8 @@ from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
 if TYPE_CHECKING:
     import redis
+
+    from swift_client.redaction.policy import FilePolicy, StoragePolicy
 
 REPLY_PREFIX, VERDICT_PREFIX = "swift:reply:", "swift:verdict:"  # of keys
 _MAX_STORED = 100_000  # completions of one request
@@ -65,18 +68,26 @@ class RedisReplyStore:
     Nothing is opened before first use; a writer thread stores what is saved.
 
     Args:
-        url: such as ``redis://host:6379/0?ttl=86400``.
+        url: such as ``redis://host:6379/0?ttl=86400&prefix=tenant``, which begins all keys with ``tenant:``.
+        policy: completions whose texts it changes are not stored, since they could not be used in place of new ones.
 
     Raises:
-        ConfigurationError: the URL cannot be used.
+        ConfigurationError: the URL cannot be used, or the policy keeps no text.
         MissingExtraError: the extra "redis" is not installed.
     """
 
     selections = None  # no choices and no feedback
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, policy: StoragePolicy | None = None) -> None:
+        if policy is not None and policy.keep == "arrays":
+            raise ConfigurationError(
+                'keep="arrays" needs a samples file: a Redis only stores replies that are used again.',
+                hint="Give a path as store=, or leave store= out.",
+            )
         self._connection = connection = RedisConnection(url)
-        self._ttl = self._connection.address.ttl
+        self._policy = policy
+        self._file_policy: FilePolicy | None = None
+        self._prefix, self._ttl = connection.address.prefix, connection.address.ttl
         self._writer = WriterThread(lambda: nullcontext(connection))
 
     @property
@@ -90,8 +101,8 @@ class RedisReplyStore:
         Raises:
             ConfigurationError: Redis fails, a value is damaged, or the request is not plain JSON.
         """
-        question_id = request_key.question.id
-        values = self._connection.run(lambda client: self._read_values(client, _reply_key(question_id), n))
+        question_id = self._stored_id(request_key.question.id)
+        values = self._connection.run(lambda client: self._read_values(client, self._reply_key(question_id), n))
         try:
             return [_parse_reply(question_id, number, value) for number, value in sorted(values.items())]
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
@@ -101,7 +112,8 @@ class RedisReplyStore:
         """Return the stored ones of these verdicts by key. Raises ConfigurationError as ``lookup()``."""
         if not keys:
             return {}
-        values: list[Any] = self._connection.run(lambda client: client.mget([_verdict_key(key) for key in keys]))
+        names = [self._verdict_key(key) for key in keys]
+        values: list[Any] = self._connection.run(lambda client: client.mget(names))
         try:
             return {
                 key: parse_verdict(msgspec.structs.astuple(_VERDICT_DECODER.decode(value))[:6])
@@ -128,20 +140,13 @@ class RedisReplyStore:
         prompt, completion = (
             min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens)
         )
-        packed_verdict = PackedVerdict(
-            verdict.value,
-            verdict.confidence,
-            verdict.from_text,
-            prompt,
-            completion,
-            verdict.cost,
-            time.time(),
-            question_id,
-        )
-        command = (_verdict_key(key), _ENCODER.encode(packed_verdict))
+        numbers = (verdict.value, verdict.confidence, verdict.from_text, prompt, completion, verdict.cost)
 
         def write(connection: RedisConnection) -> None:
-            connection.run(lambda client: client.set(*command, nx=True, ex=self._ttl))
+            stored_id = None if question_id is None else self._stored_id(question_id)
+            value = _ENCODER.encode(PackedVerdict(*numbers, time.time(), stored_id))
+            name = self._verdict_key(key)
+            connection.run(lambda client: client.set(name, value, nx=True, ex=self._ttl))
 
         return self._writer.submit(write)
 
@@ -176,7 +181,12 @@ class RedisReplyStore:
     def _add_reply(
         self, connection: RedisConnection, request_key: RequestKey, reply: Sequence[Completion], first_index: int
     ) -> None:
-        key = _reply_key(request_key.question.id)
+        question_id, numbered = request_key.question.id, list(enumerate(reply, first_index))
+        if (policy := self._claim()) is not None:
+            question_id = policy.stored_id(question_id)
+            stored = [(number, policy.completion(completion, question_id)) for number, completion in numbered]
+            numbered = [pair for pair, original in zip(stored, reply, strict=True) if pair[1] is original]
+        key = self._reply_key(question_id)
         seed = None if request_key.seed is None else request_key.seed + first_index
         write, seconds, users = secrets.token_bytes(8), time.time(), request_key.user_digests
         try:
@@ -192,13 +202,14 @@ class RedisReplyStore:
                         users,
                     )
                 )
-                for number, completion in enumerate(reply, first_index)
+                for number, completion in numbered
             }
         except (ValueError, OverflowError) as error:
             raise ConfigurationError(
                 f"{self.place} cannot store this reply: {error}.", hint="Ask for fewer tokens, or give a smaller seed."
             ) from error
-        connection.run(lambda client: self._add_values(client, key, values))
+        if values:
+            connection.run(lambda client: self._add_values(client, key, values))
 
     def _add_values(self, client: redis.Redis, key: str, values: Mapping[int, bytes]) -> None:
         """Store each value under its number, or another free one if a different completion has it."""
@@ -228,6 +239,30 @@ class RedisReplyStore:
             replies = execute(commands)
         return {number: value for (number, value), is_new in zip(values.items(), replies, strict=False) if not is_new}
 
+    def _claim(self) -> FilePolicy | None:
+        """Return how texts are stored, None for as they are; ids are hashed with a salt of this Redis."""
+        policy: StoragePolicy | None = self._policy
+        if policy is None or self._file_policy is not None:
+            return self._file_policy
+        name, salt = f"{self._prefix}swift:salt", secrets.token_bytes(16)
+
+        def read_salt(client: redis.Redis) -> Any:
+            client.set(name, salt, nx=True)
+            return client.get(name)
+
+        self._file_policy = policy.for_file(secret_key(bytes(self._connection.run(read_salt))))
+        return self._file_policy
+
+    def _stored_id(self, id: str) -> str:
+        policy = self._claim()
+        return id if policy is None else policy.stored_id(id)
+
+    def _reply_key(self, question_id: str) -> str:
+        return f"{self._prefix}{REPLY_PREFIX}{question_id}"
+
+    def _verdict_key(self, key: str) -> str:
+        return f"{self._prefix}{VERDICT_PREFIX}{self._stored_id(key)}"
+
     def _damaged(self, subject: str, reason: object) -> ConfigurationError:
         return ConfigurationError(
             f"{self.place} has {subject} that is damaged: {reason}.",
@@ -236,14 +271,6 @@ class RedisReplyStore:
 
     def __repr__(self) -> str:
         return f"RedisReplyStore({self.place!r})"
-
-
-def _reply_key(question_id: str) -> str:
-    return f"{REPLY_PREFIX}{question_id}"
-
-
-def _verdict_key(key: str) -> str:
-    return f"{VERDICT_PREFIX}{key}"
 
 
 def _parse_reply(question_id: str, number: int, value: bytes) -> Sample:
