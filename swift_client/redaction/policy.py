@@ -6,7 +6,6 @@ import hmac
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,6 +25,10 @@ AnswerFunction = Callable[[Completion], str | None]
 CUSTOM = "custom"  # name of functions of the user
 # Members of a message that are no text of a person.
 _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "index"))
+# Members of the facts of a selection that are names of ours, or of a provider.
+_FACT_NAMES = frozenset(
+    ("method", "signal", "scorer", "provider", "model", "finish_reason", "rule", "judge", "mode", "digest")
+)
 # Parts of messages that no function of texts can read.
 _MEDIA = ("image", "audio", "file", "document", "video")
 
@@ -126,26 +129,21 @@ class FilePolicy:
         return replace(stored, text=stored.text + mark)
 
     def facts(self, facts: Mapping[str, Any], question_id: str) -> dict[str, Any]:
-        """Return the facts of a selection with private answers as hashes and texts redacted."""
-        answer = partial(self._answer, question_id)
-        rows = [{**row, "answer": answer(row.get("answer"))} for row in facts.get("candidates", ())]
-        changed: dict[str, Any] = {"candidates": rows, "answer": answer(facts.get("answer"))}
-        for name in ("notes", "failures", "path", "verification", "stopped"):
-            if name in facts:
-                changed[name] = self._redact_remarks(facts[name])
-        return {**facts, **changed}
+        """Return the facts of a selection with private answers as hashes and all other texts redacted."""
+        return {name: self._fact(value, name, question_id) for name, value in facts.items()}
 
-    def _redact_remarks(self, value: Any, name: str = "") -> Any:
-        """Return notes, reasons and errors, which may quote a prompt, redacted."""
+    def _fact(self, value: Any, name: str, question_id: str) -> Any:
         if isinstance(value, Mapping):
-            return {key: self._redact_remarks(item, key) for key, item in value.items()}
+            return {key: self._fact(item, key, question_id) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [item for item in (self._redact_remarks(item, name) for item in value) if item != ""]
-        free_text = name in ("", "message", "error", "reason")
-        return self._policy.text(value) if isinstance(value, str) and free_text else value
+            items = [self._fact(item, name, question_id) for item in value]
+            return [item for item in items if item != ""]
+        if not isinstance(value, str) or name in _FACT_NAMES:
+            return value
+        return self._answer(question_id, value) if name == "answer" else self._policy.text(value)
 
-    def _answer(self, question_id: str, answer: str | None) -> str | None:
-        if answer is None or (self._policy.keep == "all" and self._policy.text(answer) == answer):
+    def _answer(self, question_id: str, answer: str) -> str:
+        if self._policy.keep == "all" and self._policy.text(answer) == answer:
             return answer
         return self._hash(answer, question_id)
 

@@ -52,7 +52,7 @@ class FeedbackEndpoint:
         data = await read_body(request, max_bytes=_MAX_BODY_BYTES, timeout=self._limits.body_timeout)
         body = _parse(data)
         allowed = {name: model for name, model in models.models.items() if caller.may_use(name)}
-        store = await find_store(body.id, allowed, may_see_all=caller.models is None)
+        store = await find_store(body.id, allowed, caller)
         if store is None:
             raise HttpError(
                 404, f"There is no selection {body.id[:80]!r}, or its model has no samples file (store).",
@@ -62,24 +62,24 @@ class FeedbackEndpoint:
         return JsonReply({"id": body.id, "correct": body.correct})
 
 
-async def find_store(selection_id: str, models: Mapping[str, VirtualModel], *, may_see_all: bool) -> ReplyStore | None:
+async def find_store(selection_id: str, models: Mapping[str, VirtualModel], caller: Caller) -> ReplyStore | None:
     """Return the samples file of ``models`` that has a selection of one of them; None if none has it.
 
     Args:
         selection_id: ``Selection.id``.
         models: virtual models by name.
-        may_see_all: whether selections of other models, and of the library, count too.
+        caller: whose files are read; if it may use all models, selections of the library count too.
 
     Raises:
         HttpError: 503: a file cannot be read.
     """
-    stores = {store.path: store for model in models.values() if (store := model.store) is not None}
+    stores = {store.path: store for model in models.values() if (store := model.store(caller.tenant)) is not None}
     for store in stores.values():
         try:
             selection = await asyncio.to_thread(store.read, lambda file: file.selection(selection_id))
         except ConfigurationError as error:
             raise _unavailable(error) from error
-        if selection is not None and (may_see_all or selection.served_as in models):
+        if selection is not None and (caller.models is None or selection.served_as in models):
             return store
     return None
 

@@ -25,7 +25,7 @@ from swift_client.server.http.error_reply import ErrorReply, HttpError, reply_to
 from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.server_events import KEEP_ALIVE
 from swift_client.server.observability.observers import log_failure
-from swift_client.server.observability.record import RequestRecord
+from swift_client.server.observability.record import LoggedContent, RequestRecord
 from swift_client.server.passthrough.forward import Forwarding, forward
 from swift_client.server.passthrough.upstream import Upstream
 from swift_client.server.question.body_fields import decode_object
@@ -76,6 +76,8 @@ class QuestionEndpoint:
         model = find_model(call.model, caller, models)
         facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
         record: RequestRecord = request.scope["state"]["record"]
+        if model.policy is not None:
+            record.content = LoggedContent()
         record.model, record.is_stream, record.messages = call.model, call.stream, call.messages
         record.selection_id = facts.id
         task = asyncio.create_task(self._select(call, model, caller, models, record))
@@ -112,7 +114,17 @@ class QuestionEndpoint:
     ) -> Selection:
         scopes = [Scope(kind="model", name=call.model, limits=model.config.limits), *_key_scopes(caller, models)]
         async with self._turn(scopes, model.expected_cost, models) as meter:
-            return await model.answer(call, caller, meter, record)
+            try:
+                return await model.answer(call, caller, meter, record)
+            finally:
+                await self._redact_content(record, model)
+
+    async def _redact_content(self, record: RequestRecord, model: VirtualModel) -> None:
+        """Redact what is logged of a request, in a thread: a long prompt takes a second."""
+        limits, task = self._service.limits, asyncio.current_task()
+        is_cancelled = task is not None and task.cancelling()
+        if model.policy is not None and (limits.log_content or limits.trace_content) and not is_cancelled:
+            record.content = await asyncio.to_thread(record.redact, model.policy)
 
     @asynccontextmanager
     async def _turn(

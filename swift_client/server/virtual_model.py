@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from typing import Any
 from swift_client.errors import BudgetExceededError, RejectedError, VerificationError
 from swift_client.reranker import AsyncSwiftReranker
 from swift_client.reranker.acceptance import run_with_escalation
-from swift_client.reranker.config import resolve_call
+from swift_client.reranker.config import resolve_call, resolve_policy
 from swift_client.sampling import Budget
 from swift_client.sampling.model_client import ModelClient
 from swift_client.server.access.client_keys import ClientKeys
@@ -25,7 +26,8 @@ from swift_client.server.passthrough.upstream import Upstream
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
 from swift_client.server.service_key import read_service_key
-from swift_client.store import ReplyStore
+from swift_client.server.tenant_stores import TenantStores
+from swift_client.store import AnswerStore, ReplyStore
 from swift_client.types import Event, Selection, Usage
 from swift_client.verify.verifier import Verifier
 
@@ -54,6 +56,9 @@ class VirtualModel:
             config, lambda table: create_reranker(table, api_key=api_key, on_event=self._pass_event)
         )
         self.reranker = self._rules.reranker
+        self.policy = resolve_policy(config.redact, config.keep, self.reranker.pipeline.config.selection.answer)
+        pattern = config.store_per_tenant
+        self._tenants = None if pattern is None else TenantStores(pattern, self.policy)
 
     @property
     def uses_callers_key(self) -> bool:
@@ -61,10 +66,25 @@ class VirtualModel:
         return self.config.key == "caller"
 
     @property
-    def store(self) -> ReplyStore | None:
-        """Its samples file, which records choices and feedback; None without one."""
-        store = self.reranker.pipeline.config.store
+    def is_per_tenant(self) -> bool:
+        """True if each tenant sees its own selections only."""
+        return self._tenants is not None
+
+    def store(self, tenant: str | None) -> ReplyStore | None:
+        """Return the samples file of a tenant, which records choices and feedback; None without one."""
+        store = self._store(tenant)
         return None if store is None else store.selections
+
+    def _store(self, tenant: str | None) -> AnswerStore | None:
+        if self._tenants is None:
+            return self.reranker.pipeline.config.store
+        return None if tenant is None else self._tenants.store(tenant)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.reranker.aclose()
+        if self._tenants is not None:
+            self._tenants.close()
 
     async def prepare(self) -> None:
         """Read the price lists: the first lookup takes half a second, for which no request has to wait then."""
@@ -92,6 +112,9 @@ class VirtualModel:
         """
         arguments = create_arguments(call, self.config)
         pipeline = self._rules.pipeline(call.override)
+        if self.is_per_tenant:
+            pipeline = copy.copy(pipeline)
+            pipeline.config = replace(pipeline.config, store=self._store(caller.tenant))
         record.n = arguments["n"]
         self._request.set((meter, record))
         if self.uses_callers_key:
@@ -171,7 +194,7 @@ class ModelSet:
     async def _close_if_unused(self) -> None:
         if self._is_retired and not self._n_requests:
             for model in self.models.values():
-                await model.reranker.aclose()
+                await model.aclose()
             if self.passthrough is not None:
                 await self.passthrough.aclose()
 
@@ -207,7 +230,9 @@ def create_reranker(
         max_retries=config.max_retries,
         max_concurrency=config.max_concurrency,
         on_event=on_event,
-        store=config.store,
+        store=None if config.store_per_tenant else config.store,
+        redact=config.redact,
+        keep=config.keep,
         verifier=_create_verifier(config.verifier),
         shadow=config.shadow,
     )

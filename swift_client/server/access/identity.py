@@ -24,11 +24,13 @@ class Caller:
         name: Name of its key; None if the service has no keys.
         bearer: Key in the Authorization header; empty without one.
         models: Models that it may use; None for all.
+        tenant: Name of the tenant that its key belongs to; None without keys.
     """
 
     name: str | None
     bearer: str
     models: tuple[str, ...] | None = None
+    tenant: str | None = None
 
     def may_use(self, model: str) -> bool:
         """Return True if the caller may use a model."""
@@ -52,7 +54,13 @@ async def identify(headers: Mapping[str, str], keys: ClientKeys, config: Service
     if name is None:
         message = "The API key is not valid." if key else "There is no API key: send Authorization: Bearer KEY."
         raise HttpError(401, message, code="invalid_api_key")
-    return Caller(name=name, bearer=bearer, models=config.keys[name].models)
+    return caller_of_key(name, config, bearer=bearer)
+
+
+def caller_of_key(name: str, config: ServiceConfig, *, bearer: str = "") -> Caller:
+    """Return the caller with a key of the configuration."""
+    key = config.keys[name]
+    return Caller(name=name, bearer=bearer, models=key.models, tenant=key.tenant or name)
 
 
 def check_address(config: ServiceConfig) -> None:

@@ -2,6 +2,7 @@
 
 from swift_client.server.config.parse import check_config, load_config, parse_config, single_model
 from swift_client.server.config.tables import (
+    TENANT,
     BudgetConfig,
     KeyConfig,
     LimitsConfig,
@@ -13,6 +14,7 @@ from swift_client.server.config.tables import (
 )
 
 __all__ = [
+    "TENANT",
     "BudgetConfig",
     "KeyConfig",
     "LimitsConfig",

@@ -14,6 +14,7 @@ import msgspec
 from swift_client.errors import ConfigurationError
 from swift_client.server.config.strict_convert import convert
 from swift_client.server.config.tables import (
+    TENANT,
     BudgetConfig,
     CapsConfig,
     KeyConfig,
@@ -127,6 +128,11 @@ def check_config(config: ServiceConfig) -> None:
             raise ConfigurationError(f"{place}: the name is not a model's name.", hint="Use letters, digits, - and _.")
         if model.caps.n is not None and model.caps.n < model.n:
             raise ConfigurationError(f"{place}: caps.n is {model.caps.n}, below n = {model.n}.")
+        if model.store_per_tenant and not config.keys:
+            raise ConfigurationError(
+                f"{place}: {TENANT} in store needs client keys, which belong to tenants.",
+                hint="Add keys: swift-client serve --new-key NAME",
+            )
         if model.key == "caller" and (model.api_key_env or model.store):
             part = "api_key_env" if model.api_key_env else "store"
             raise ConfigurationError(
@@ -138,6 +144,8 @@ def check_config(config: ServiceConfig) -> None:
     for name, key in config.keys.items():
         if not _KEY_NAME.fullmatch(name):
             raise ConfigurationError(f"[keys.{name}]: the name may have letters, digits, - and _ only.")
+        if key.tenant is not None and not _KEY_NAME.fullmatch(key.tenant):
+            raise ConfigurationError(f"[keys.{name}]: the tenant may have letters, digits, - and _ only.")
         if config.passthrough is not None:  # it may have a model of any name
             continue
         for model_name in set(key.models or ()) - config.models.keys():

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+TENANT = "{tenant}"  # in the store of a model: stands for the tenant of a client's key
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 OverrideName = Literal[
@@ -134,7 +135,10 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         top_logprobs: Alternatives per token to ask for; None: as many as the head or the provider knows.
         key: "service": the service's own key; "caller": the key in the caller's Authorization header.
         api_key_env: Environment variable with the service's key; None: the provider's own variable.
-        store: Samples file that keeps every reply, or the URL of a Redis.
+        store: Samples file that keeps every reply, or the URL of a Redis. "{tenant}" in it stands for the tenant of the
+            client's key, so that every tenant has a file, or a prefix in the Redis, of its own.
+        redact: Presets of what is removed from all that is stored and logged, such as "mails".
+        keep: "arrays" stores and logs no text.
         sampling: Fields of upstream requests that set a default, such as ``temperature``.
     """
 
@@ -162,9 +166,16 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     max_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
     max_concurrency: Count = 64
     store: str | None = None
+    redact: str | list[str] | None = None
+    keep: Literal["all", "arrays"] = "all"
     sampling: dict[str, Any] = msgspec.field(default_factory=dict)
     caps: CapsConfig = CapsConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def store_per_tenant(self) -> str | None:
+        """The store if ``TENANT`` is in it; None for one store, or none."""
+        return self.store if self.store is not None and TENANT in self.store else None
 
 
 class PassthroughConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -195,6 +206,7 @@ class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
         limits: Its limits.
         metrics: True if the key may read ``/metrics``.
         ui: True if the key opens the inspector, with the selections of its models.
+        tenant: Name of the tenant that it belongs to; None: the key is a tenant of its own.
     """
 
     hash: str
@@ -202,6 +214,7 @@ class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     limits: LimitsConfig = LimitsConfig()
     metrics: bool = False
     ui: bool = False
+    tenant: str | None = None
 
 
 class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.report.charts.chart import load_style
-from swift_client.server.access.identity import Caller, check_host_header
+from swift_client.server.access.identity import Caller, caller_of_key, check_host_header
 from swift_client.server.config import ServerConfig
 from swift_client.server.feedback_endpoint import find_store, save_feedback
 from swift_client.server.http.body import read_body
@@ -127,7 +127,7 @@ class Inspector:
             check_host_header(request.headers.get("host", ""), self._service.limits.host)
             return Caller(name=None, bearer="")
         name = self._sessions.check(request.cookies.get(COOKIE, ""), config.keys)
-        return None if name is None else Caller(name=name, bearer="", models=config.keys[name].models)
+        return None if name is None else caller_of_key(name, config)
 
     async def _log_in(self, request: Request, caller: Caller, models: ModelSet) -> Response:
         form = await self._read_form(request)
@@ -173,7 +173,7 @@ class Inspector:
 
     async def _show_list(self, request: Request, caller: Caller, models: ModelSet) -> Response:
         query = ListQuery.parse(request.query_params)
-        recent = [entry for entry in self.ring.entries() if caller.may_use(entry.model)]
+        recent = [entry for entry in self.ring.entries() if _may_see_recent(entry, caller, models)]
 
         def render() -> str:
             stored, problems = list_stored(_stores(caller, models), _may_see(caller))
@@ -190,7 +190,7 @@ class Inspector:
     async def _find(self, selection_id: str, caller: Caller, models: ModelSet) -> Entry:
         """Return an entry that the caller may see. Raises HttpError with status 404 for any other."""
         recent = self.ring.find(selection_id)
-        if recent is not None and not caller.may_use(recent.model):
+        if recent is not None and not _may_see_recent(recent, caller, models):
             recent = None
         try:
             stored = await asyncio.to_thread(find_stored, _stores(caller, models), selection_id, _may_see(caller))
@@ -209,7 +209,7 @@ class Inspector:
         if form.get("correct") not in _CORRECT:
             raise HttpError(400, "The form is damaged.", code="invalid_value")
         allowed = {name: model for name, model in models.models.items() if caller.may_use(name)}
-        store = await find_store(entry.id, allowed, may_see_all=caller.models is None)
+        store = await find_store(entry.id, allowed, caller)
         if store is None:
             raise HttpError(404, "The model of this selection has no samples file (store).", code="no_store")
         await save_feedback(store, entry.id, _CORRECT[form["correct"]])
@@ -231,12 +231,20 @@ class Inspector:
 
 def _stores(caller: Caller, models: ModelSet) -> list[ReplyStore]:
     """Return each samples file of the models that the caller may use once."""
-    stores = [model.store for name, model in models.models.items() if caller.may_use(name)]
+    stores = [model.store(caller.tenant) for name, model in models.models.items() if caller.may_use(name)]
     return list({store.path: store for store in stores if store is not None}.values())
 
 
 def _may_see(caller: Caller) -> Callable[[str | None], bool]:
     return lambda served_as: caller.models is None or (served_as is not None and served_as in caller.models)
+
+
+def _may_see_recent(entry: Entry, caller: Caller, models: ModelSet) -> bool:
+    model = models.models.get(entry.model)
+    if not caller.may_use(entry.model) or model is None or not model.is_per_tenant:
+        return caller.may_use(entry.model)
+    key = None if entry.key is None else models.config.keys.get(entry.key)
+    return key is not None and (key.tenant or entry.key) == caller.tenant
 
 
 def _redirect(path: str) -> Response:

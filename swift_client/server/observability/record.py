@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swift_client.pricing import add_costs
+from swift_client.redaction.policy import StoragePolicy
 from swift_client.types import Event, Selection
 
 NOT_KNOWN = "-"  # stands for a name that is not one of the configuration's
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedContent:
+    """The prompt and the answer of a request without private data."""
+
+    messages: Sequence[Mapping[str, Any]] = ()
+    answer: str | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -31,7 +40,10 @@ class RequestRecord:
         key: Name of the client's key; None without keys.
         n: Completions to choose from; 0 for a request that asks for none.
         is_stream: True if the answer is sent as events.
-        messages: The prompt. Listeners may show it only where the configuration allows it.
+        messages: The prompt. Listeners may show it only where the configuration allows it, and log it only as
+            ``logged_messages()``.
+        content: What may be logged of the prompt and the answer if its model has a policy of storage: nothing until it
+            is known.
         selection_id: The id that the reply gives the choice.
         selection: The choice, also if it was rejected.
         error: The error that ended the request.
@@ -53,6 +65,7 @@ class RequestRecord:
     n: int = 0
     is_stream: bool = False
     messages: Sequence[Mapping[str, Any]] = ()
+    content: LoggedContent | None = None
     selection_id: str | None = None
     selection: Selection | None = None
     error: Exception | None = None
@@ -65,6 +78,23 @@ class RequestRecord:
     def has_failed(self) -> bool:
         """True if the service or a provider failed; also after status 200, which a stream sends before its answer."""
         return self.status >= 500 or not self.status or (self.status < 400 and self.error is not None)
+
+    @property
+    def logged_messages(self) -> Sequence[Mapping[str, Any]]:
+        """The prompt as it may be logged."""
+        return self.messages if self.content is None else self.content.messages
+
+    @property
+    def logged_answer(self) -> str | None:
+        """The text of the choice as it may be logged; None without one."""
+        if self.content is not None:
+            return self.content.answer
+        return None if self.selection is None else self.selection.text
+
+    def redact(self, policy: StoragePolicy) -> LoggedContent:
+        """Return the prompt and the answer as a policy lets them be logged."""
+        answer = None if self.selection is None else policy.text(self.selection.text) or None
+        return LoggedContent(messages=policy.messages([dict(message) for message in self.messages]), answer=answer)
 
     def seconds_so_far(self) -> float:
         """Return the seconds since the request began."""

@@ -59,8 +59,8 @@ class RequestLog:
             **facts,
         }
         if self._has_content and record.messages:
-            fields["prompt"] = list(record.messages)
-            fields["answer"] = None if record.selection is None else record.selection.text
+            fields["prompt"] = list(record.logged_messages)
+            fields["answer"] = record.logged_answer
         text = "".join(f" {name}={value}" for name, value in facts.items())
         logger.info(
             "%s %s %s %d %.3f s%s", record.id, record.method, record.endpoint, record.status, record.seconds, text,

@@ -89,11 +89,11 @@ def request_attributes(record: RequestRecord) -> dict[str, str | int | float | b
 def content_attributes(record: RequestRecord) -> dict[str, str]:
     """Return the prompt and the chosen answer as JSON, in the form of the conventions; images are left out."""
     attributes = {}
-    if record.messages:
-        attributes["gen_ai.input.messages"] = json.dumps([_message(message) for message in record.messages])
-    if record.selection is not None:
-        completion = record.selection.best.completion
-        answer = {"role": "assistant", "parts": [_text(completion.text)], "finish_reason": completion.finish_reason}
+    if record.logged_messages:
+        attributes["gen_ai.input.messages"] = json.dumps([_message(message) for message in record.logged_messages])
+    if record.selection is not None and record.logged_answer is not None:
+        finish_reason = record.selection.best.completion.finish_reason
+        answer = {"role": "assistant", "parts": [_text(record.logged_answer)], "finish_reason": finish_reason}
         attributes["gen_ai.output.messages"] = json.dumps([answer])
     return attributes
 
