@@ -17,6 +17,7 @@ from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.features.registry import FEATURES, RESPONSE_TERMS, response_terms, token_features
 from swift_client.logprobs.checks import failed_check
+from swift_client.monitoring.statistics import STATISTICS, question_statistics
 from swift_client.redaction.policy import create_policy
 from swift_client.store import SampleStore, SelectionStore, StoredQuestion
 from tests.generated import completion
@@ -146,6 +147,20 @@ def test_heads_read_the_same_numbers_from_redacted_completions(keep: str) -> Non
     terms = [name for name in RESPONSE_TERMS if name != "agreement"]
     for read, rows in ((token_features, names), (response_terms, terms)):
         np.testing.assert_array_equal(read(stored, rows, k=5).values, read(originals, rows, k=5).values)
+
+
+def test_lengths_of_texts_that_were_not_kept_are_unknown_to_the_drift_guard() -> None:
+    policy = create_policy(None, "arrays", answers.read_answer)
+    assert policy is not None
+    originals = [completion(seed, tokens=40, k=5) for seed in range(4)]
+    stored = [policy.for_file(b"key").completion(original, "q") for original in originals]
+
+    before, after = question_statistics(originals), question_statistics(stored)
+    is_unknown = np.isnan(after) & ~np.isnan(before)
+    assert [name for name, unknown in zip(STATISTICS, is_unknown, strict=True) if unknown] == [
+        name for name in STATISTICS if "characters" in name
+    ]
+    np.testing.assert_array_equal(after[~is_unknown], before[~is_unknown])
 
 
 def test_stored_completions_have_logprobs_that_pass_the_checks(server: FaultServer, tmp_path: Path) -> None:

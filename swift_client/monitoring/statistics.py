@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike
 from swift_client.features.segments import F64
 from swift_client.features.token_table import SENTINEL_LOGPROB
 from swift_client.types import F32, Completion
+from swift_client.types.completion import HASHED_ANSWER
 
+_HASH_START = HASHED_ANSWER.partition("{")[0]  # of a text that was not kept
 MAX_COMPLETIONS = 4  # completions whose lengths are read
 MAX_TOKEN_COMPLETIONS = 2  # completions whose tokens are read
 MAX_TOKENS = 32  # tokens of each that are read, evenly spaced
@@ -121,10 +123,12 @@ def statistics_of(questions: Sequence[Question]) -> F64:
 def _whole_values(question: Question) -> tuple[float, ...]:
     """Return the statistics that do not read single tokens."""
     completions, scores, answers, accepted = question
-    count = characters = tokens = n_cut = 0
+    characters = 0.0
+    count = tokens = n_cut = 0
     for completion in completions[:MAX_COMPLETIONS]:
         count += 1
-        characters += len(completion.text)
+        # A text that was not kept says nothing about the length of answers.
+        characters += math.nan if completion.text.startswith(_HASH_START) else len(completion.text)
         tokens += len(completion.tokens)
         n_cut += completion.finish_reason == "length"
     score = agreement = answered = math.nan

@@ -19,7 +19,6 @@ from swift_client.types.completion import HASHED_ANSWER, Bool
 
 Keep = Literal["all", "arrays"]
 RedactFunction = Callable[[str], str]
-Redact = RedactFunction | str | Sequence[str | RedactFunction] | None
 AnswerFunction = Callable[[Completion], str | None]
 
 CUSTOM = "custom"  # name of functions of the user
@@ -199,7 +198,7 @@ class FilePolicy:
         return (ends > start) & (starts < len(joined) - n_last)
 
 
-def create_policy(redact: Redact, keep: str, read_answer: AnswerFunction) -> StoragePolicy | None:
+def create_policy(redact: object, keep: str, read_answer: AnswerFunction) -> StoragePolicy | None:
     """Return what ``redact=`` and ``keep=`` ask for; None if everything is kept.
 
     Raises:
