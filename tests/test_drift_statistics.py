@@ -129,7 +129,8 @@ def test_questions_computed_together_have_the_bits_of_each_alone() -> None:
 
 def test_unavailable_statistics_are_nan() -> None:
     row = dict(zip(STATISTICS, question_statistics([Completion(text="four")]), strict=True))
-    assert {name for name, value in row.items() if not math.isnan(value)} == {"characters", "cut_share"}
+    assert {name for name, value in row.items() if not math.isnan(value)} == {"listed", "characters", "cut_share"}
+    assert row["listed"] == 0
     assert row["characters"] == 4
     row = statistics_of([Question([completion(np.random.default_rng(0), 0, 9, 0)])])[0]
     chosen_only = dict(zip(STATISTICS, row, strict=True))

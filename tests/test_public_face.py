@@ -61,7 +61,7 @@ LATER = {
     "external",
     "fuse",
     "limit",
-} | {"verifier", "similarity", "shadow"}
+} | {"verifier", "similarity", "shadow", "drift"}
 """Arguments of the constructors beyond the fixed ones."""
 
 

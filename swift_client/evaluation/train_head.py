@@ -18,6 +18,7 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.evaluation.gate import judge_head
 from swift_client.evaluation.verifier_gate import judge_verifiers
 from swift_client.models import save
+from swift_client.training.drift_reference import drift_reference
 from swift_client.training.recipes import Recipe, recipe_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def train(
 
     The comparison decides whether ``head="auto"`` uses the head; see ``evaluation.gate``. If verifiers judged the
     samples, the head also learns the weight of their judgements, or sets them aside; see ``evaluation.verifier_gate``.
+    Statistics of the samples are stored with it, so that rerankers notice a change of the model; see ``monitoring``.
 
     Args:
         samples: one or several samples files, or their groups.
@@ -120,9 +122,16 @@ def train(
     if isinstance(groups, FeedbackGroups):
         facts["feedback"] = {name: value for name, value in groups.to_dict().items() if name != "strata"}
         notes = groups.notes()
-    result = replace(
-        result, notes=tuple(notes), artifact=replace(result.artifact, training=facts, verifier_terms=terms)
+    # Of all stored questions: those with feedback are not like the others.
+    profile = drift_reference(
+        result.artifact,
+        open_groups(samples, answer=answer, grade=grade, **states),
+        count=sum(facts["questions"].values()),
+        split=split or Split(),
+        answer=answer,
     )
+    artifact = replace(result.artifact, training=facts, verifier_terms=terms, drift_profile=profile)
+    result = replace(result, notes=tuple(notes), artifact=artifact)
     if out is not None:
         save(result.artifact, out)
     return result

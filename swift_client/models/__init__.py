@@ -3,6 +3,7 @@
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import NO_BETTER_VERDICT, HeadArtifact, ResponseWeights
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
+from swift_client.models.drift_profile import DriftProfile
 from swift_client.models.file_format import AnyHead, load, save
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
@@ -14,6 +15,7 @@ __all__ = [
     "Acceptance",
     "AnyHead",
     "Calibration",
+    "DriftProfile",
     "GatedLinearHead",
     "HeadArtifact",
     "HeadEntry",

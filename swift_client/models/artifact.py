@@ -14,6 +14,7 @@ from swift_client.errors import ArtifactMismatchError
 from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.calibration import Calibration
+from swift_client.models.drift_profile import DriftProfile
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 from swift_client.models.question_sketch import QuestionSketch
 from swift_client.models.verifier_term import VerifierTerm
@@ -97,6 +98,7 @@ class HeadArtifact:
         stopping_costs: Pairs (points, cost) that rise from (0, 0): at this cost the stopping rule "auto" lost so many
             percentage points on held-out questions, against the vote over all n. Empty if this was not measured.
         verifier_terms: Weights of verifiers' judgements, one per verifier that it was trained with.
+        drift_profile: Statistics of its training questions, which tell if the model has changed; None if unknown.
     """
 
     features: tuple[str, ...]
@@ -118,6 +120,7 @@ class HeadArtifact:
     sketch: QuestionSketch | None = None
     stopping_costs: tuple[tuple[float, float], ...] = ()
     verifier_terms: tuple[VerifierTerm, ...] = ()
+    drift_profile: DriftProfile | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:

@@ -41,6 +41,8 @@ class DriftProfile:
 
     def __post_init__(self) -> None:
         sizes, names = self.sizes, self.statistics
+        if not all(isinstance(text, str) for text in (*names, *self.fingerprints)):
+            raise ValueError("its drift profile has a name that is not text")
         if not (0 < len(names) <= MAX_STATISTICS and len(set(names)) == len(names)):
             raise ValueError("its drift profile has no statistics, too many, or one twice")
         if not (0 < len(sizes) <= MAX_SIZES and sizes[0] > 0 and all(a < b for a, b in pairwise(sizes))):

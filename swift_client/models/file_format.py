@@ -22,6 +22,7 @@ from swift_client.errors import ArtifactError
 from swift_client.models.acceptance import STATISTIC, Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
+from swift_client.models.drift_profile import DriftProfile
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
 from swift_client.models.question_sketch import QuestionSketch
@@ -52,6 +53,7 @@ class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     beta: float | Literal["inf"] = 1.0  # JSON has no infinity
     stopping_costs: list[tuple[float, float]] = []
     verifier_terms: list[VerifierTerm] = []
+    drift: dict[str, list[Any]] | None = None  # of the drift profile, beside its tensors
     k_min: int = 0
     k_max: int = 0  # 0, as ``k_min``: a head on hidden states reads no lists of alternatives
 
@@ -131,6 +133,9 @@ def encode(artifact: AnyHead) -> bytes:
         tensors |= _named_tensors("calibration", calibration)
     if artifact.sketch is not None:
         tensors |= {f"sketch.{name}": values for name, values in vars(artifact.sketch).items()}
+    if artifact.drift_profile is not None:
+        facts["drift"] = artifact.drift_profile.facts()
+        tensors |= {f"drift.{name}": values for name, values in artifact.drift_profile.tensors().items()}
     return safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
 
 
@@ -241,6 +246,8 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         expected |= {"calibration"}
     if "sketch" in parts:  # heads that were trained without the questions' texts have none
         expected |= {"sketch"}
+    if facts.drift is not None:  # heads that were trained on fewer than 30 questions have none
+        expected |= {"drift"}
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
 
@@ -261,6 +268,7 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         "stopping_costs": tuple(facts.stopping_costs),
         "verifier_terms": tuple(facts.verifier_terms),
         "sketch": QuestionSketch(**parts["sketch"]) if "sketch" in parts else None,
+        "drift_profile": None if facts.drift is None else DriftProfile.from_parts(facts.drift, parts["drift"]),
     }
     logprob_fields: dict[str, Any] = {}
     if isinstance(facts, _LogprobFacts):

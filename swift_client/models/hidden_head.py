@@ -14,6 +14,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArtifact, check_vote
 from swift_client.models.calibration import Calibration
+from swift_client.models.drift_profile import DriftProfile
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.models.question_sketch import QuestionSketch
 from swift_client.models.verifier_term import VerifierTerm
@@ -37,7 +38,8 @@ class HiddenHead:
         moment: The state of a token: "read", the one after it (as published); "produced", the one it was
             sampled from.
         training: Training data, settings and measured quality: plain JSON values.
-        acceptances, has_void_acceptances, beta, sketch, stopping_costs, verifier_terms: As in ``HeadArtifact``.
+        acceptances, has_void_acceptances, beta, sketch, stopping_costs, verifier_terms, drift_profile: As in
+            ``HeadArtifact``.
     """
 
     head: GatedLinearHead
@@ -56,6 +58,7 @@ class HiddenHead:
     sketch: QuestionSketch | None = None
     stopping_costs: tuple[tuple[float, float], ...] = ()
     verifier_terms: tuple[VerifierTerm, ...] = ()
+    drift_profile: DriftProfile | None = None
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
-from swift_client.models.drift_profile import DriftProfile
+from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, DriftProfile
 from swift_client.monitoring.profile import available
 from swift_client.monitoring.sequential import SequentialTest
 from swift_client.monitoring.statistics import STATISTICS, Question, statistics_of
@@ -146,10 +146,21 @@ class DriftGuard:
             alarms = state.see_fingerprints(fingerprints) if fingerprints else ()
             return alarms + state.compare(completions, n, scores, answers, accepted)
 
-    def is_drifted(self, provider: str, model: str | None) -> bool:
-        """Return whether a statistic of this model is under alarm."""
+    def watch(self, provider: str, model: str | None, profile: DriftProfile) -> None:
+        """Give a model a reference of its own, unless this guard has one for all models or this model has one."""
+        if self.profile is None:
+            with self._lock:
+                self._models.setdefault((provider, model), _ModelState(self, profile, provider, model))
+
+    def drifted(self, provider: str, model: str | None) -> tuple[str, ...]:
+        """Return the statistics of this model that are under alarm, in the order of STATISTICS."""
         state = self._models.get((provider, model))
-        return state is not None and state.is_drifted
+        return () if state is None else state.drifted
+
+    def evidence(self, provider: str, model: str | None) -> float:
+        """Return the largest evidence of a change of this model, as in ``DriftStatus.evidence``; 0 for none."""
+        state = self._models.get((provider, model))
+        return 0.0 if state is None else max(state.status().evidence.values(), default=0.0)
 
     def status(self) -> tuple[DriftStatus, ...]:
         """Return the state of every model that was compared."""
@@ -198,6 +209,11 @@ class _Comparison:
         self.recent.extend(rows.tolist())
         return self.test.update(rows)
 
+    @property
+    def alarmed(self) -> list[str]:
+        """The statistics under alarm."""
+        return [name for name, is_alarmed in zip(self.names, self.test.is_alarmed, strict=True) if is_alarmed]
+
     def recent_median(self, number: int) -> float | None:
         """Return the median of a statistic over the latest questions; None if it was not available."""
         values = [row[number] for row in self.recent if row[number] == row[number]]
@@ -209,7 +225,7 @@ class _ModelState:
 
     def __init__(self, guard: DriftGuard, profile: DriftProfile, provider: str, model: str | None) -> None:
         self.lock = Lock()
-        self.is_drifted = False
+        self.drifted: tuple[str, ...] = ()
         self._guard, self._profile, self._provider, self._model = guard, profile, provider, model
         self._comparisons: dict[int, _Comparison] = {}  # by the size's index in the profile
         self._by_n: dict[int, _Comparison | None] = {}
@@ -218,8 +234,9 @@ class _ModelState:
 
     def see_fingerprints(self, fingerprints: Iterable[str]) -> tuple[Alarm, ...]:
         """Return an alarm per new fingerprint; without a reference, those of the first question are not new."""
-        new = [text for text in fingerprints if text and text not in self._fingerprints]
-        if not new:
+        texts = dict.fromkeys(text[:MAX_FINGERPRINT_LENGTH] for text in fingerprints)
+        new = [text for text in texts if text and text not in self._fingerprints]
+        if not new or len(self._fingerprints) >= MAX_FINGERPRINTS:  # a server that names itself anew each time
             return ()
         is_known = bool(self._fingerprints)
         self._fingerprints.update(new)
@@ -248,8 +265,9 @@ class _ModelState:
         )
         self._questions += 1
         raised = comparison.add(question)
-        if raised or self.is_drifted:
-            self.is_drifted = any(other.test.is_alarmed.any() for other in self._comparisons.values())
+        if raised or self.drifted:
+            names = {name for other in self._comparisons.values() for name in other.alarmed}
+            self.drifted = tuple(name for name in STATISTICS if name in names)
         return tuple([self._alarm(comparison, number) for number in raised])
 
     def _comparison(self, n: int) -> _Comparison | None:
@@ -264,21 +282,18 @@ class _ModelState:
     def status(self) -> DriftStatus:
         """Return the state for people."""
         with self.lock:
-            drifted: set[str] = set()
             evidence: dict[str, float] = {}
             for comparison in self._comparisons.values():
                 test = comparison.test
                 shares = np.clip(np.log(np.maximum(test.evidence, 1.0)) / math.log(test.threshold), 0.0, 1.0)
-                for name, share, is_alarmed in zip(comparison.names, shares.tolist(), test.is_alarmed, strict=True):
+                for name, share in zip(comparison.names, shares.tolist(), strict=True):
                     evidence[name] = max(share, evidence.get(name, 0.0))
-                    if is_alarmed:
-                        drifted.add(name)
             return DriftStatus(
                 provider=self._provider,
                 model=self._model,
                 questions=self._questions,
                 skipped=self._skipped,
-                drifted=tuple(name for name in STATISTICS if name in drifted),
+                drifted=self.drifted,
                 evidence=evidence,
                 fingerprints=tuple(sorted(self._fingerprints)),
             )
@@ -310,7 +325,7 @@ class _ModelState:
             model=self._model,
             name=fingerprint,
             questions=self._questions,
-            message=f"{self._label} answers as {fingerprint}, which was not seen before.",
+            message=f"{self._label} names itself {fingerprint!r}, which was not seen before.",
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +18,7 @@ EDGES = 25  # edges of a distribution: its range, and quantiles between
 MIN_QUESTIONS = 30  # fewest questions of a statistic; fewer say too little about its range
 
 
-def build_profile(rows: ArrayLike | Mapping[int, ArrayLike], *, fingerprints: Iterable[str] = ()) -> DriftProfile:
+def build_profile(rows: ArrayLike | Mapping[int, Any], *, fingerprints: Iterable[str] = ()) -> DriftProfile:
     """Build the reference of the statistics from those of Q questions.
 
     Args:

@@ -51,7 +51,9 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
             "rounding of the logprobs",
             "of the drawn tokens' logprobs: 0 for full precision, towards 1 for four decimals, towards 2 for 16 bits",
         ),
-        "listed": Statistic("alternatives per token", "mean number of alternatives that the first completion lists"),
+        "listed": Statistic(
+            "alternatives per token", "mean number of alternatives that the first completion lists; 0 without logprobs"
+        ),
         "temperature": Statistic(
             "fit of tokens and logprobs",
             "mean logprob of the tokens minus the mean that their lists predict, in nats: rises if answers are drawn "
@@ -74,6 +76,7 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
 )
 
 _TOKEN_COLUMNS = 8  # the first rows of STATISTICS, which read single tokens
+_LISTED_ROW = 1
 _LIST_ROWS, _MARGIN_ROW = [2, 4, 5, 6, 7], 5  # those that need lists, and the one that needs lists of two
 
 
@@ -187,6 +190,7 @@ def _sample_tokens(completions: Sequence[Completion]) -> _Tokens:
 def _token_values(questions: Sequence[_Tokens]) -> F64:
     """Return the statistics of single tokens, (Q, _TOKEN_COLUMNS), of questions with equally long lists."""
     result = np.full((len(questions), _TOKEN_COLUMNS), np.nan)
+    result[:, _LISTED_ROW] = 0.0
     filled = [row for row, part in enumerate(questions) if part.size]
     if not filled:
         return result

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.models import Acceptance, AnyHead
@@ -54,7 +55,7 @@ async def run_with_acceptance(
     """Run the pipeline and decide whether its answer is accepted."""
     deadline_at = request.deadline_at()
     outcome = await pipeline.run(request, options, existing_completions)
-    selection = outcome.selection
+    selection, question_id = outcome.selection, outcome.samples.question_id
     if isinstance(pipeline.config.selection.scorer, AnyHead):  # others accept nothing
         selection = await asyncio.to_thread(
             with_acceptance,
@@ -63,15 +64,26 @@ async def run_with_acceptance(
             n=request.n,
             stopping=options.stopping,
             messages=request.messages,
-            out_of_distribution=outcome.out_of_distribution,
+            out_of_distribution=outcome.scored.scores.out_of_distribution,
         )
     if pipeline.config.shadow is not None:
         shadow = await asyncio.to_thread(
             _shadow_choice, pipeline.config.shadow, selection, outcome, request=request, options=options
         )
         selection = replace(selection, shadow=shadow)
+    if drift := pipeline.config.drift:
+        check = partial(
+            drift.check,
+            selection,
+            n=request.n,
+            stopping=options.stopping,
+            has_schema=options.response_schema is not None,
+            fingerprints=outcome.samples.result.fingerprints,
+            is_new=not existing_completions,
+        )
+        selection = await asyncio.to_thread(check) if drift.scores_again else check()
     store = pipeline.config.store
-    if outcome.question_id is None or store is None or store.selections is None:
+    if question_id is None or store is None or store.selections is None:
         return selection
     from swift_client.reranker.feedback import record_selection
     from swift_client.store.records import user_digests
@@ -79,7 +91,7 @@ async def run_with_acceptance(
     return await record_selection(
         store.selections,
         selection,
-        outcome.question_id,
+        question_id,
         messages=request.messages,
         served_as=options.served_as,
         users=user_digests(request.sampling, options.client_key),
@@ -94,7 +106,7 @@ def _shadow_choice(
     from swift_client.reranker.shadow import choose_by_shadow, describe_failure, describe_shadow
 
     try:
-        choice, rules, out_of_distribution = choose_by_shadow(head, outcome.scored, outcome.config)
+        choice, rules, out_of_distribution = choose_by_shadow(head, outcome.scored, outcome.samples.config)
         choice = with_acceptance(
             choice,
             rules,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from swift_client.adapters import CustomProvider, Provider
 from swift_client.adapters.transport.api_key import ApiKey
@@ -30,6 +30,9 @@ from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Message, Method, Selection
 from swift_client.verify.connect_judge import connect_judge
 from swift_client.verify.verifier import Verifier, resolve_verifier
+
+if TYPE_CHECKING:
+    from swift_client.monitoring.guard import Action, DriftGuard
 
 T = TypeVar("T")
 
@@ -69,6 +72,7 @@ class _Client:
         shadow: Head = None,
         redact: Redact = None,
         keep: Literal["all", "arrays"] = "all",
+        drift: Action | DriftGuard | None = "note",
     ) -> None:
         """Check the settings.
 
@@ -137,6 +141,11 @@ class _Client:
                 ``best_of`` and decides nothing: ``Selection.shadow`` has its choice, which ``store=`` records. If it
                 fails, only ``Selection.shadow.error`` says so. If it reads more alternatives per token than ``head``,
                 as many are asked for.
+            drift: what happens while the answers are unlike those that the head was trained on, as when the provider
+                has changed the model: "note" says so in ``Selection.notes``, the log and an Event; "withhold" also
+                accepts no answer; "set_aside" also chooses as without a head. Heads know their training's answers
+                since 0.2; "note" does nothing without. A ``swift_client.monitoring.DriftGuard`` has another reference
+                or rate of false alarms. None: answers are not compared.
 
         Raises:
             ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
@@ -148,7 +157,7 @@ class _Client:
             client=client, timeout=timeout, max_retries=max_retries, max_concurrency=max_concurrency,
             on_event=on_event, prices=prices, store=store, warm_cache=warm_cache, limit=limit, abort=abort,
             judge=judge, verifier=verifier, external=external, fuse=fuse, max_reply_bytes=max_reply_bytes,
-            shadow=shadow, redact=redact, keep=keep,
+            shadow=shadow, redact=redact, keep=keep, drift=drift,
         )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
         self._run: Run = partial(run_with_escalation, self.pipeline)

@@ -26,7 +26,7 @@ from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.answers import Spec, read_answer
 from swift_client.errors import ConfigurationError
-from swift_client.models import HiddenHead
+from swift_client.models import AnyHead, HiddenHead
 from swift_client.models.resolve_head import Head, ResolvedHead, resolve_head
 from swift_client.pricing import Prices
 from swift_client.sampling import (
@@ -54,7 +54,9 @@ from swift_client.validation import check_reference, require_int, require_positi
 from swift_client.verify.verifier import Verifier, resolve_verifier
 
 if TYPE_CHECKING:
+    from swift_client.monitoring.guard import Action, DriftGuard
     from swift_client.redaction.policy import StoragePolicy
+    from swift_client.reranker.drift import ModelDrift
 
 RequireLogprobs = Literal["auto"] | bool
 Store = str | os.PathLike[str] | ReplyStore | None
@@ -104,6 +106,7 @@ class RerankerConfig:
     store: AnswerStore | None
     timeout: float  # seconds that a function of the user may take
     shadow: ResolvedHead | None = None  # the head that scores without deciding
+    drift: ModelDrift | None = None  # compares the model's answers with those of the head's training
 
     @property
     def reads_token_ids(self) -> bool:
@@ -114,6 +117,11 @@ class RerankerConfig:
             or self.selection.reads_token_ids
             or bool(shadow_head and shadow_head.reads_token_ids)
         )
+
+    @property
+    def current_selection(self) -> SelectionConfig:
+        """The rules of a choice now: without the head while it is set aside, since the model has changed."""
+        return self.selection if self.drift is None else self.drift.adjust(self.selection)
 
 
 def create_config(
@@ -147,6 +155,7 @@ def create_config(
     shadow: Head = None,
     redact: Redact = None,
     keep: str = "all",
+    drift: Action | DriftGuard | None = "note",
 ) -> RerankerConfig:
     """Check the settings of a reranker; the arguments are those of its constructor.
 
@@ -237,6 +246,7 @@ def create_config(
         store=resolve_store(store, resolve_policy(redact, keep, answer)),
         timeout=timeout,
         shadow=shadow_head,
+        drift=_resolve_drift(drift, selection, provider_entry.name, model, sampling),
     )
 
 
@@ -316,6 +326,19 @@ def resolve_policy(redact: Redact, keep: str, answer: Spec) -> StoragePolicy | N
     from swift_client.redaction.policy import create_policy
 
     return create_policy(redact, keep, partial(read_answer, spec=answer if answer is not None else "auto"))
+
+
+def _resolve_drift(
+    drift: object, selection: SelectionConfig, provider: str, model: str | None, sampling: SamplingConfig
+) -> ModelDrift | None:
+    """Return what compares the model's answers with the reference; None without one."""
+    scorer = selection.scorer
+    has_profile = isinstance(scorer, AnyHead) and scorer.drift_profile is not None
+    if drift is None or (drift == "note" and not has_profile):
+        return None
+    from swift_client.reranker.drift import ModelDrift
+
+    return ModelDrift.create(drift, selection, provider, model, abort=sampling.abort, on_event=sampling.on_event)
 
 
 def resolve_store(store: object, policy: StoragePolicy | None = None) -> AnswerStore | None:

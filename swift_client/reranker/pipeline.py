@@ -63,13 +63,11 @@ class Samples:
 
 
 class Outcome(NamedTuple):
-    """A choice, and what decides if it may be accepted."""
+    """A choice, and what it was made from."""
 
     selection: Selection
-    out_of_distribution: bool  # the completions are unlike those of the head's training
-    question_id: str | None  # as of Samples
     scored: ScoredCompletions
-    config: SelectionConfig  # as of Samples
+    samples: Samples
 
 
 class SelectionPipeline:
@@ -159,7 +157,7 @@ class SelectionPipeline:
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s: %s", self.name, " · ".join(summaries(selection)))
-        return Outcome(selection, scored.scores.out_of_distribution, samples.question_id, scored, samples.config)
+        return Outcome(selection, scored, samples)
 
     # --- 1. sample
 
@@ -220,7 +218,7 @@ class SelectionPipeline:
             wave_sizes=WAVE_SIZES if monitor else (),
             should_stop=monitor.should_stop if monitor else None,
             request_budget=budget,
-            abort_monitor=create_abort_monitor(sampling.abort, selection_config.scorer) if sampling.abort else None,
+            abort_monitor=create_abort_monitor(sampling.abort, config.selection.scorer) if sampling.abort else None,
             first_alone=plan is not None or sampling.warm_cache is True,
             on_arrival=cache.store if cache else None,
             existing_completions=existing,
@@ -257,7 +255,7 @@ class SelectionPipeline:
             deadline_at += time.monotonic() - asyncio.get_running_loop().time()
         is_after_temperature = self.config.capabilities.logprob_space == "after_temperature"
         return replace(
-            self.config.selection,
+            self.config.current_selection,
             sampling_info=SamplingInfo.from_request(fields, after_temperature=is_after_temperature),
             response_schema=options.response_schema,
             deadline_at=deadline_at,

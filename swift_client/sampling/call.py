@@ -45,6 +45,7 @@ class CallResult:
     from_cache: bool = False  # True if the completions existed before and no call was made
     # True if its stream was closed on purpose: the completion is cut, not a fair sample.
     closed_early: bool = False
+    fingerprints: tuple[str, ...] = ()  # the model and the system fingerprint that the reply names
 
     @property
     def n_settled(self) -> int:
@@ -218,6 +219,7 @@ class Call:
             usage=reply.usage,
             failure=failure,
             closed_early=reply.closed_early,
+            fingerprints=tuple(filter(None, (reply.model, reply.system_fingerprint))),
         )
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:

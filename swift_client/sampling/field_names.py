@@ -16,7 +16,7 @@ from swift_client.errors import ConfigurationError
 _CONSTRUCTOR_ARGUMENTS = """
     provider model head scorer answer select require_logprobs top_logprobs base_url api_key client timeout max_retries
     max_concurrency on_event prices store warm_cache limit abort judge external fuse verifier
-    similarity max_reply_bytes shadow redact keep
+    similarity max_reply_bytes shadow redact keep drift
 """
 CONSTRUCTOR_ARGUMENTS = frozenset(_CONSTRUCTOR_ARGUMENTS.split())
 # Arguments of ``best_of()``, which can arrive among the fields of ``collect()``.

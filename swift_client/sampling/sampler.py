@@ -34,6 +34,7 @@ class SampleResult:
     n_cancelled: int = 0
     max_prompt_tokens: int = 0  # prompt tokens of one call, as counted by the provider
     budget_stop_reason: str | None = None  # why the budget ended sampling; None if it did not
+    fingerprints: tuple[str, ...] = ()  # models and system fingerprints that the replies name
 
     @property
     def mean_completion_tokens(self) -> float:
@@ -241,6 +242,7 @@ class Sampler:
             n_cancelled=sum(cancelled_sizes),
             max_prompt_tokens=max((result.usage.prompt_tokens for result in self._results), default=0),
             budget_stop_reason=budget_stop_reason,
+            fingerprints=tuple(dict.fromkeys(name for result in self._results for name in result.fingerprints)),
         )
 
 

@@ -233,6 +233,7 @@ def create_reranker(
         store=None if config.store_per_tenant else config.store,
         redact=config.redact,
         keep=config.keep,
+        drift=None if config.drift == "none" else config.drift,
         verifier=_create_verifier(config.verifier),
         shadow=config.shadow,
     )

@@ -30,7 +30,7 @@ class Event:
     Attributes:
         kind: "clamp": the provider refused a parameter, and a smaller value is sent; "top_up": a
             reply had too few completions, and the others are requested; "limit": the number of concurrent requests
-            changed.
+            changed; "drift": the model no longer answers as in its head's reference, or names itself differently.
         call: Number of the call within its question, from 0; a retry keeps the number.
         n: Number of completions requested; or for "reply" received.
         message: Description for people.
@@ -45,9 +45,11 @@ class Event:
         cost: US dollars of ``usage``; None if the price is unknown.
         wait: Seconds until the next attempt, for "retry".
         error: The error, for "retry" and "failure".
+        statistic: For "drift" the statistic that changed, a key of ``swift_client.monitoring.STATISTICS``; None if only
+            the model's name or system fingerprint is new.
     """
 
-    kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit"]
+    kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit", "drift"]
     call: int
     n: int
     message: str
@@ -60,6 +62,7 @@ class Event:
     cost: float | None = None
     wait: float | None = None
     error: SwiftClientError | None = None
+    statistic: str | None = None
 
     @property
     def tokens(self) -> int | None:

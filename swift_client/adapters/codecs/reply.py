@@ -63,6 +63,7 @@ class ReplyMetadata:
     """The model and the token counts of a reply, as the server reports them."""
 
     model: str | None = None
+    system_fingerprint: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None  # includes thinking
     cached_tokens: int = 0  # prompt tokens that were read from a cache
@@ -158,7 +159,14 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
     )
     completions = tuple(choice.completion for choice in choices)
     notes = (*notes, *_fault_notes(choices))
-    return Reply(completions=completions, usage=usage, model=metadata.model, notes=notes, error=error)
+    return Reply(
+        completions=completions,
+        usage=usage,
+        model=metadata.model,
+        system_fingerprint=metadata.system_fingerprint,
+        notes=notes,
+        error=error,
+    )
 
 
 def _join_parts(choices: list[ParsedChoice]) -> list[ParsedChoice]:

@@ -158,6 +158,7 @@ class Reply:
         completions: in the order of the wire index, as many as arrived (may be fewer or more than requested).
         usage: prompt_tokens as reported; completion_tokens counted from tokens if the report cannot be right.
         model: the model that the reply names.
+        system_fingerprint: the configuration of the server that answered, as OpenAI and llama.cpp name it.
         notes: one sentence for each irregularity that a user should know about (cut reply, fake logprobs, ...).
         closed_early: whether its stream was closed on purpose before it ended.
         error: the error that ended its completions of finish reason "error", if the server sent one.
@@ -166,6 +167,7 @@ class Reply:
     completions: tuple[Completion, ...]
     usage: Usage
     model: str | None = None
+    system_fingerprint: str | None = None
     notes: tuple[str, ...] = ()
     closed_early: bool = False
     error: ProviderError | None = None

@@ -139,6 +139,8 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
             client's key, so that every tenant has a file, or a prefix in the Redis, of its own.
         redact: Presets of what is removed from all that is stored and logged, such as "mails".
         keep: "arrays" stores and logs no text.
+        drift: What happens while the model's answers are unlike those that the head was trained on: "note", "withhold",
+            "set_aside", as of ``SwiftReranker``; "none": they are not compared.
         sampling: Fields of upstream requests that set a default, such as ``temperature``.
     """
 
@@ -168,6 +170,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     store: str | None = None
     redact: str | list[str] | None = None
     keep: Literal["all", "arrays"] = "all"
+    drift: Literal["note", "withhold", "set_aside", "none"] = "note"
     sampling: dict[str, Any] = msgspec.field(default_factory=dict)
     caps: CapsConfig = CapsConfig()
     limits: LimitsConfig = LimitsConfig()

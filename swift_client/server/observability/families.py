@@ -130,7 +130,21 @@ class MetricFamilies:
             "role",
             merge="livemax",
         )
-        # 5. The process.
+        # 5. Changes of models.
+        self.drift_alarms = counter(
+            "swift_drift_alarms_total",
+            'Statistics of a model that no longer are as in its head\'s reference; "fingerprint": the model or its '
+            "server has a new name, which alone changes nothing.",
+            "model",
+            "statistic",
+        )
+        self.drift_evidence = gauge(
+            "swift_drift_evidence_ratio",
+            "Evidence that a statistic has changed, of the one with the most: 0 for none, 1 where an alarm begins.",
+            "model",
+            merge="livemax",
+        )
+        # 6. The process.
         self.lag = histogram(
             "swift_event_loop_lag_seconds", "Delay of a timer of the event loop, measured twice a second.", _LAG_SECONDS
         )

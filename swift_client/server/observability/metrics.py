@@ -50,6 +50,8 @@ class Metrics:
             series[families.calls, model, phase, _status_label(event.status)].inc()
             if event.duration is not None:
                 series[families.call_seconds, model, phase].observe(event.duration)
+        if event.kind == "drift":
+            series[families.drift_alarms, model, event.statistic or "fingerprint"].inc()
         if event.kind == "failure":
             series[families.failures, model, phase, type(event.error).__name__].inc()
         if event.usage is not None:
@@ -103,6 +105,10 @@ class Metrics:
         series[families.limiter_allowed, model, role].set(state.n_allowed)
         series[families.limiter_size, model, role].set(state.size)
         series[families.limiter_wait, model, role].set(state.wait_seconds)
+
+    def set_drift(self, model: str, evidence: float) -> None:
+        """Set the evidence, 0..1, that a virtual model's answers have changed."""
+        self._series[self.families.drift_evidence, model].set(evidence)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, those of the other worker processes included."""

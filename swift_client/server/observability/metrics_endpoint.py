@@ -72,6 +72,8 @@ class MetricsEndpoint:
         for name, model in self._service.models.models.items():
             for role, limit in find_limits(model).items():
                 self._metrics.set_limiter(name, role, limit.for_this_process().state())
+            if drift := model.reranker.pipeline.config.drift:
+                self._metrics.set_drift(name, drift.evidence)
 
 
 def check_access(caller: Caller, config: ServiceConfig, host: str) -> None:

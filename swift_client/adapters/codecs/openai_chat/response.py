@@ -135,6 +135,7 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
     usage = decode_counts(envelope.usage, WireUsage) or WireUsage()
     metadata = ReplyMetadata(
         model=decode_or_none(envelope.model, str),
+        system_fingerprint=decode_or_none(envelope.system_fingerprint, str),
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=count_cached_tokens(envelope.usage),

@@ -120,6 +120,8 @@ class StreamAssembler(Assembler[Chunk]):
     def _add(self, chunk: Chunk) -> None:
         metadata = self._metadata
         metadata.model = metadata.model or decode_or_none(chunk.model, str)
+        if metadata.system_fingerprint is None:
+            metadata.system_fingerprint = decode_or_none(chunk.system_fingerprint, str)
         if usage := decode_counts(chunk.usage, WireUsage):
             self._usage_note = self._usage_note or nonsense_note(chunk.usage)
             metadata.prompt_tokens = _larger(metadata.prompt_tokens, usage.prompt_tokens)
