@@ -80,6 +80,7 @@ def leave_traces(path: Path) -> None:
         connection.execute("UPDATE sample SET label = 1 - coalesce(label, 0)")
     connection.execute("INSERT OR REPLACE INTO question SELECT * FROM question")
     connection.execute("INSERT OR REPLACE INTO selection SELECT * FROM selection")
+    connection.execute("ANALYZE")
     connection.close()
 
 

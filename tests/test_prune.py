@@ -106,6 +106,7 @@ def test_what_is_erased_leaves_no_byte_and_all_else_stays(
     data = path.read_bytes()
     for name in NAMES:
         assert [piece in data for piece in pieces[name]] == [name not in gone] * 2
+        assert (ids[name].encode() in data) == (name not in gone)
     left = {table: before[table] - counts(path)[table] for table in before}
     per_question = {"sample": 2}
     assert left == {table: per_question.get(table, 1) * len(gone) for table in before}
@@ -215,6 +216,24 @@ def test_the_user_of_a_call_is_found_again_and_is_not_in_the_file(fault_server: 
     assert marked(path, "abcde") == {"d", "e"}
 
 
+@pytest.mark.parametrize("settings", [{"redact": ["mails"]}, {"keep": "arrays"}])
+def test_a_file_with_redacted_texts_or_none_finds_its_users_and_choices(
+    fault_server: FaultServer, path: Path, settings: dict[str, Any]
+) -> None:
+    with reranker(fault_server, path, **settings) as client:
+        for name in ("anne", "bob", "carl"):
+            selection = client.best_of(f"{mark(name)} {name}@example.com", n=2, user=name)
+            assert selection.notes == ()
+        client.best_of(f"{mark('anne')} again", n=2, user="anne")
+    assert b"example.com" not in path.read_bytes()
+    assert (prune(path, user="anne").questions, prune(path, user="anne").questions) == (2, 0)
+    assert marked(path, ["anne", "bob"]) == ({"bob"} if "redact" in settings else set())
+    result = prune(path, question=selection.id)
+    assert (result.questions, result.completions, result.selections) == (1, 2, 1)
+    assert counts(path)["question"] == 1
+    require_whole(path)
+
+
 def test_the_key_of_a_service_is_found_again(fault_server: FaultServer, path: Path) -> None:
     keys = {name: create_key(name) for name in ("anne", "bob")}
     config = service_config(
@@ -310,6 +329,7 @@ def test_hidden_states_go_with_their_samples(path: Path) -> None:
         store.begin(Meta(provider="p", model="m", top_logprobs=5))
         for name, array in states.items():
             store.add_questions([StoredQuestion(id=name, messages=({"role": "user", "content": name},))])
+            file.append(name, [0], [Completion(text="x", hidden_states=array[:2] + 9)])  # of a killed run
             kept = file.append(name, [0, 1], [Completion(text="x", hidden_states=array)] * 2)
             store.add_samples(name, kept, usage=Usage())
     before = Path(f"{path}.states").read_bytes()
@@ -321,6 +341,8 @@ def test_hidden_states_go_with_their_samples(path: Path) -> None:
         for name in ("q0", "q2"):
             assert np.array_equal(file.states(name, 1, layout), states[name])
     assert b"q1" not in Path(f"{path}.states").read_bytes()
+    assert prune(path, question="q0").hidden_states == 2
+    assert b"q0" not in Path(f"{path}.states").read_bytes()
     assert os.stat(f"{path}.states").st_mode & 0o777 == 0o600
 
 
@@ -340,6 +362,20 @@ def test_open_batches_forget_a_question_and_age_keeps_its_prompt(path: Path) -> 
     with BatchStore(path) as store:
         assert store.batches() == {}
     assert marked(path, ["q0", "q1"]) == set()
+
+
+def test_ids_in_the_statistics_of_the_file_go_too(path: Path) -> None:
+    ids = filled(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE copy(tbl, idx, neq, nlt, ndlt, sample)")
+    connection.execute("INSERT INTO copy VALUES ('question', '', '', '', '', ?)", (f"sampled {ids['n3']}".encode(),))
+    connection.execute("PRAGMA writable_schema=ON")  # as a SQLite makes it that keeps samples of ids
+    name = "'sqlite_stat4', sql = 'CREATE TABLE sqlite_stat4(tbl, idx, neq, nlt, ndlt, sample)'"
+    connection.execute(f"UPDATE sqlite_master SET tbl_name = 'sqlite_stat4', name = {name} WHERE name = 'copy'")  # noqa: S608
+    connection.close()
+    assert b"sampled" in path.read_bytes()
+    assert prune(path, question=ids["n3"]).questions == 1
+    assert b"sampled" not in path.read_bytes()
 
 
 def test_settings_of_an_emptied_file_may_change(path: Path) -> None:

@@ -17,9 +17,10 @@ import pytest
 from swift_client.errors import ConfigurationError
 from swift_client.store import FileAccountStore, ReplyStore, prune
 from swift_client.store.pruning import file_erasure
+from swift_client.store.pruning.file_erasure import FileErasure
 from swift_client.types import Usage
 from tests.children import environment, python
-from tests.erasures import counts, mark, marked, request_key, require_whole, store_reply
+from tests.erasures import counts, leave_traces, mark, marked, request_key, require_whole, store_reply
 from tests.generated import completion
 from tests.test_reading_meanwhile import LOCK_HOLDER
 from tests.test_store_locks import READ, WRITE, run_child
@@ -148,12 +149,13 @@ def test_no_reply_of_a_live_writer_is_lost_and_none_comes_back(large: Path, path
 
 
 def test_the_log_beside_the_file_has_nothing_while_another_process_has_it_open(path: Path) -> None:
-    store_reply(ReplyStore(path), "gone", user="anne")
     store_reply(ReplyStore(path), "stays", user="bob")
     holder = start("import sys; from swift_client.store import SampleStore\nstore = SampleStore(sys.argv[1])\n"
                    "print(store.counts() and 'open', flush=True)\nsys.stdin.read()", path)  # fmt: skip
     with holder:
         assert first_line(holder) == b"open\n"
+        store_reply(ReplyStore(path), "gone", user="anne")
+        assert mark("gone").encode() in Path(f"{path}-wal").read_bytes()
         assert prune(path, user="anne").questions == 1
         assert sorted(os.listdir(path.parent)) == ["kept.db", "kept.db-shm", "kept.db-wal"]
         assert marked(path, ["gone", "stays"]) == {"stays"}
@@ -173,6 +175,40 @@ def test_a_reader_of_what_was_deleted_is_named_and_the_next_erasure_finishes(
     result = prune(path, user="somebody else")
     assert result.questions == 0
     assert marked(path, ["gone"]) == set()
+
+
+def test_an_erasure_leaves_the_note_of_another_that_deletes_meanwhile_and_is_killed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        store_reply(ReplyStore(path), name, user=name)
+    leave_traces(path)
+    empty_log, rewrite = FileErasure._empty_log, FileErasure._rewrite
+    has_begun = threading.Event()
+
+    def delete_and_end(erasure: FileErasure) -> None:
+        if not has_begun.is_set():
+            has_begun.set()
+            monkeypatch.setattr(FileErasure, "_rewrite", lambda erasure, notes: None)
+            assert prune(path, user="second").questions == 1
+        empty_log(erasure)
+
+    monkeypatch.setattr(FileErasure, "_empty_log", delete_and_end)
+    assert prune(path, user="first").questions == 1
+    monkeypatch.setattr(FileErasure, "_empty_log", empty_log)
+    monkeypatch.setattr(FileErasure, "_rewrite", rewrite)
+    assert len(notes(path)) == 1
+    prune(path, user="somebody else")
+    assert notes(path) == []
+    assert marked(path, ["first", "second"]) == set()
+
+
+def notes(path: Path) -> list[object]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT name FROM meta WHERE name LIKE 'erasure %'").fetchall()
+    finally:
+        connection.close()
 
 
 def test_collect_keeps_an_erasure_out(path: Path) -> None:

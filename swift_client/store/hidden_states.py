@@ -93,6 +93,7 @@ class StateFile:
     def __init__(self, samples: str | os.PathLike[str], *, write_layout: StateLayout | None = None) -> None:
         self.path = Path(f"{os.fspath(samples)}.states")
         self._records: dict[tuple[str, int], tuple[int, int]] = {}
+        self._first: int  # where the records begin
         self._end: int
         try:
             self._file = _open_file(self.path, write=write_layout is not None)
@@ -149,7 +150,7 @@ class StateFile:
         starts = {key: start - _RECORD_HEADER.size - _padded_size(len(key[0].encode())) for key, (start, _) in
                   self._records.items()}  # fmt: skip
         with target.open("wb") as file:
-            file.write(self._read_bytes(0, min(starts.values(), default=self._end)))
+            file.write(self._read_bytes(0, self._first))
             for key in keys:
                 start, tokens = self._records[key]
                 end = start + _padded_size(tokens * self.layout.columns * 2)
@@ -218,7 +219,7 @@ class StateFile:
         self._file.seek(0)
         self._file.truncate()
         self._file.write(_FILE_HEADER.pack(_MAGIC, len(facts)) + facts)
-        self._end = _FILE_HEADER.size + len(facts)
+        self._first = self._end = _FILE_HEADER.size + len(facts)
 
     def _read_layout(self, header: bytes) -> StateLayout:
         """Read the layout that follows the file's header. Raises ValueError if this is another kind of file."""
@@ -232,7 +233,8 @@ class StateFile:
 
     def _scan_records(self, layout: StateLayout) -> None:
         """Read the headers of the records, which follow the layout, and note where their states are."""
-        size, self._end = self._size(), self._file.tell()
+        size, self._first = self._size(), self._file.tell()
+        self._end = self._first
         while True:
             self._file.seek(self._end)
             header = self._file.read(_RECORD_HEADER.size)

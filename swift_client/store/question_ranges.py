@@ -18,8 +18,8 @@ REQUEST_PREFIX = "request "
 """Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
 BATCH_PREFIX = "batch "
 """Prefix of the names in ``meta`` of open batches."""
-PRUNE_NAME = "prune"
-"""Name in ``meta`` of the fact that rows were erased and their bytes may still be in the file."""
+ERASURE_PREFIX = "erasure "
+"""Prefix of the names in ``meta`` of erasures whose bytes may still be in the file."""
 MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 _QUESTIONS_PER_RANGE = 256  # questions in memory
 

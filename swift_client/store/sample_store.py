@@ -17,8 +17,8 @@ from swift_client.errors import ConfigurationError
 from swift_client.store import records
 from swift_client.store.packing import Parts, is_redacted, pack_all
 from swift_client.store.question_ranges import (
+    ERASURE_PREFIX,
     MAX_INTEGER,
-    PRUNE_NAME,
     REQUEST_PREFIX,
     SELECT_QUESTIONS,
     QuestionRanges,
@@ -124,8 +124,9 @@ class SampleStore(QuestionRanges):
     def _has_no_samples(self) -> bool:
         """Return True if an earlier run ended before its first reply, for example without a key."""
         with self._read_session() as run:
-            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name NOT IN ('source', 'privacy', ?)"
-            return run(f"{samples} UNION ALL {others} LIMIT 1", (PRUNE_NAME,)).fetchone() is None
+            samples = "SELECT 1 FROM sample"
+            others = "SELECT 1 FROM meta WHERE name NOT IN ('source', 'privacy') AND name NOT LIKE ?"
+            return run(f"{samples} UNION ALL {others} LIMIT 1", (f"{ERASURE_PREFIX}%",)).fetchone() is None
 
     def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
         """Add new questions, and update the answers and families of stored ones.

@@ -1,14 +1,16 @@
 """Erasure from a samples file: rows are deleted in short transactions, then the file is rewritten without their bytes.
 
 Others may use the file meanwhile, so nothing keeps them out for long but the last step. A killed erasure is harmless: a
-deletion notes in the same transaction that its bytes may still be there, and the next erasure removes them.
+deletion notes in the same transaction that its bytes may still be there, and the next erasure removes them. Each
+erasure has a note of its own, so that none takes that of another which deletes at the same time.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from swift_client.store.hidden_states import delete_states
 from swift_client.store.pruning.criterion import Criterion
 from swift_client.store.pruning.result import PruneResult
 from swift_client.store.pruning.row_erasure import RowErasure
-from swift_client.store.question_ranges import PRUNE_NAME
+from swift_client.store.question_ranges import ERASURE_PREFIX
 from swift_client.store.schema import ORIGINS
 from swift_client.store.sqlite import (
     add_tables,
@@ -42,6 +44,7 @@ class FileErasure:
         self._path, self._criterion = path, criterion
         self._result = PruneResult(place=str(path), dry_run=dry_run)
         self._connection: sqlite3.Connection
+        self._note = f"{ERASURE_PREFIX}{secrets.token_hex(8)}"
 
     def run(self) -> PruneResult:
         """Erase, and return the counts."""
@@ -70,11 +73,13 @@ class FileErasure:
             try:
                 self._delete()
             finally:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite itself rolls back on a full disk
+                    self._connection.execute("ROLLBACK")
             return
         self._delete()
-        if self._connection.execute("SELECT 1 FROM meta WHERE name = ?", (PRUNE_NAME,)).fetchone():
-            self._rewrite()
+        select = "SELECT name FROM meta WHERE name LIKE ?"
+        if notes := self._connection.execute(select, (f"{ERASURE_PREFIX}%",)).fetchall():
+            self._rewrite(notes)
         self._result.bytes_after = self._size()
 
     def _delete(self) -> None:
@@ -98,20 +103,23 @@ class FileErasure:
             yield run
             has_deleted = self._connection.total_changes > changes
             if has_deleted:
-                run("INSERT OR REPLACE INTO meta VALUES (?, 'unfinished')", (PRUNE_NAME,))
+                run("INSERT OR REPLACE INTO meta VALUES (?, 'unfinished')", (self._note,))
         if has_deleted:
             time.sleep(max(_PAUSE, time.monotonic() - started))
 
-    def _rewrite(self) -> None:
-        """Rewrite the file from its rows, and empty the log beside it; then nothing of what was deleted is left.
+    def _rewrite(self, notes: Sequence[tuple[str]]) -> None:
+        """Rewrite the file from its rows, and empty the log beside it; then nothing of the noted erasures is left.
 
         To overwrite deleted rows is not enough: earlier changes left copies of parts of them in free places of pages.
         """
+        if self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_stat4'").fetchone():
+            self._connection.execute("DELETE FROM sqlite_stat4")  # the samples of ANALYZE repeat ids
         self._connection.execute("PRAGMA temp_store=FILE")  # a copy of what is left
         self._connection.execute("VACUUM")
         self._empty_log()
         with transaction(self._connection, self._path) as run:
-            run("DELETE FROM meta WHERE name = ?", (PRUNE_NAME,))
+            for note in notes:
+                run("DELETE FROM meta WHERE name = ?", note)
         self._empty_log()
 
     def _empty_log(self) -> None:
