@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,13 +20,12 @@ from swift_client.diagnostics.canary.history import (
     write_canary,
 )
 from swift_client.diagnostics.canary.questions import ANSWERS, MAX_TOKENS, QUESTIONS
-from swift_client.errors import MissingExtraError, SwiftClientError
+from swift_client.errors import SwiftClientError
 from swift_client.monitoring.statistics import STATISTICS, question_statistics
-from swift_client.pricing import add_costs
 from swift_client.reranker import AsyncSwiftReranker
-from swift_client.sampling import create_sample_request
+from swift_client.sampling import Sampler, SampleResult, create_sample_request
 from swift_client.sampling.call_plan import estimate_prompt_tokens
-from swift_client.types import Completion, Selection, Usage
+from swift_client.types import Completion, Usage
 
 _MAX_FAILED = 0.25  # share of the requests
 _TEMPLATE_TOKENS = 12  # which chat templates add to a prompt, about
@@ -124,7 +124,7 @@ class Canary:
 
     def __init__(self, reranker: AsyncSwiftReranker, *, base_url: str | None = None, path: Path | None = None) -> None:
         config = reranker.pipeline.config
-        self._reranker, self._cost_model = reranker, config.cost
+        self._model_client = reranker.pipeline.model_client
         self.provider, self.model = config.provider.name, config.model or ""
         self.path = path or default_path(self.provider, self.model, base_url)
         # Read now: a file that cannot be used is an error before anything is paid for.
@@ -136,13 +136,16 @@ class Canary:
         prompt_tokens = sum(tokens + _TEMPLATE_TOKENS for tokens in estimates) * ANSWERS
         requests = len(QUESTIONS) * ANSWERS
         usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=requests * MAX_TOKENS, calls=requests)
-        try:
-            usd = self._cost_model.cost(usage, prompt_tokens // requests)
-        except MissingExtraError:
-            usd = None
         return CanaryPrice(
-            requests=requests, prompt_tokens=prompt_tokens, completion_tokens=usage.completion_tokens, usd=usd
+            requests=requests,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            usd=self._cost(usage),
         )
+
+    def _cost(self, usage: Usage) -> float | None:
+        """Return the cost of requests that are all about as long, in US dollars; None if the price is unknown."""
+        return self._model_client.cost.cost(usage, usage.prompt_tokens // max(usage.calls, 1))
 
     async def run(self) -> CanaryResult:
         """Ask the questions, compare the answers with the earlier runs, and write the file.
@@ -151,20 +154,28 @@ class Canary:
             SwiftClientError: more than a quarter of the requests failed; the file is unchanged.
             ConfigurationError: the file cannot be written.
         """
-        prompts = [text for text in QUESTIONS for _ in range(ANSWERS)]
-        results = [
-            item
-            async for item in self._reranker.best_of_many(prompts, 1, return_exceptions=True, max_tokens=MAX_TOKENS)
+        requests = [
+            create_sample_request(text, 1, sampling={"max_tokens": MAX_TOKENS})
+            for text in QUESTIONS
+            for _ in range(ANSWERS)
         ]
-        errors = [item for item in results if isinstance(item, SwiftClientError)]
-        if len(errors) > _MAX_FAILED * len(results):
-            raise errors[0]
-        selections = [item if isinstance(item, Selection) else None for item in results]
+        context = await self._model_client.call_context()
+        outcomes = await asyncio.gather(
+            *(Sampler(context, request).run() for request in requests), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, SwiftClientError) or len(failures) > _MAX_FAILED * len(outcomes):
+                raise failure
+        results = [outcome if isinstance(outcome, SampleResult) else None for outcome in outcomes]
+        arrived = [result for result in results if result]
         answers = [
-            [selection.best.completion for selection in selections[start : start + ANSWERS] if selection]
+            [result.completions[0] for result in results[start : start + ANSWERS] if result]
             for start in range(0, len(results), ANSWERS)
         ]
-        run = create_run(answers, identities=(), seconds=time.time())
+        identities = {name for result in arrived for name in getattr(result, "fingerprints", ())}
+        run = create_run(answers, identities=sorted(identities), seconds=time.time())
+        usage = sum((result.usage for result in arrived), Usage())
         earlier = self._earlier
         content = extend(earlier, run, provider=self.provider, model=self.model)
         result = CanaryResult(
@@ -175,11 +186,11 @@ class Canary:
             time=run.time,
             answers=sum(map(len, answers)),
             identities=run.identities,
-            usage=sum((selection.usage for selection in selections if selection), Usage()),
-            cost=_sum_costs(selections),
+            usage=usage,
+            cost=self._cost(usage),
             since_last=None if earlier is None else _compare(earlier.last, run),
             since_first=None if earlier is None or earlier.count < 2 else _compare(earlier.first, run),
-            failures=tuple(str(error) for error in errors),
+            failures=tuple(map(str, failures)),
         )
         write_canary(self.path, content)
         return result
@@ -223,13 +234,6 @@ def _compare(earlier: CanaryRun, run: CanaryRun) -> Comparison:
         movements=compare_runs(earlier, run),
         is_renamed=bool(earlier.identities and run.identities) and earlier.identities != run.identities,
     )
-
-
-def _sum_costs(selections: Sequence[Selection | None]) -> float | None:
-    cost: float | None = 0.0
-    for selection in selections:
-        cost = add_costs(cost, selection.cost) if selection else cost
-    return cost
 
 
 def label_of(name: str) -> str:

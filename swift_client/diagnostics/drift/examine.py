@@ -73,7 +73,7 @@ def examine_drift(
 
 
 def _profile_of(head: AnyHead) -> DriftProfile:
-    profile = getattr(head, "profile", None)
+    profile = getattr(head, "drift_profile", None)
     if not isinstance(profile, DriftProfile):
         raise ConfigurationError(
             f"The {head.name} has no profile of its training's questions.",

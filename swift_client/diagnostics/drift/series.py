@@ -16,7 +16,7 @@ from swift_client.models import AnyHead
 from swift_client.monitoring.statistics import STATISTICS, question_statistics
 from swift_client.reranker import rank
 from swift_client.store import SelectionStore, StoredSelection
-from swift_client.types import Completion, Message, Selection
+from swift_client.types import Completion, Message
 
 F64 = NDArray[np.float64]
 
@@ -182,18 +182,20 @@ def _scores_and_groups(observation: _Observation, head: AnyHead | None) -> tuple
         return None, []
     if head is None and stored is not None and (own := _stored_candidates(stored, len(completions))) is not None:
         return own
-    selection = _rank(completions, observation, head)
-    groups = [candidate.group for candidate in selection.candidates]
+    answer = "auto" if head is None else head.training.get("answer", "auto")
+    # A function of the user is not in the head's file, so that answers cannot be read as it did.
+    is_readable = isinstance(answer, str | None) and answer != "custom"
+    selection = rank(
+        list(completions),
+        head=head,
+        answer=answer if is_readable else "auto",
+        prompt=list(observation.messages) or None,
+    )
+    groups = [candidate.group if is_readable else None for candidate in selection.candidates]
     if head is None:
         return None, groups
     values = [candidate.score for candidate in selection.candidates]
     return np.array([np.nan if value is None else value for value in values], np.float64), groups
-
-
-def _rank(completions: Sequence[Completion], observation: _Observation, head: AnyHead | None) -> Selection:
-    answer = "auto" if head is None else head.training.get("answer", "auto")
-    answer = answer if isinstance(answer, str) and answer != "custom" else "auto"
-    return rank(list(completions), head=head, answer=answer, prompt=list(observation.messages) or None)
 
 
 def _stored_candidates(selection: StoredSelection, count: int) -> tuple[F64 | None, list[int | None]] | None:
