@@ -81,6 +81,7 @@ class Model:
 
     def __init__(self) -> None:
         self.rng, self.temperature, self.has_logprobs = np.random.default_rng(4), 1.0, True
+        self.name, self.fingerprint = "m-2026-01", "fp_1"
 
     def __call__(self, request: Received) -> Response:
         scaled = LOGITS / self.temperature
@@ -96,7 +97,8 @@ class Model:
             "finish_reason": "stop",
         }
         usage = {"prompt_tokens": 20, "completion_tokens": 6, "total_tokens": 26}
-        return json_response({"model": "m-2026", "choices": [choice], "usage": usage})
+        names = {"model": self.name, "system_fingerprint": self.fingerprint}
+        return json_response({**names, "choices": [choice], "usage": usage})
 
 
 def arguments(server: FaultServer, path: Path) -> list[str]:
@@ -151,6 +153,20 @@ def test_logprobs_that_no_longer_come_are_a_change(
     model.has_logprobs = False
     assert run([*arguments(fault_server, path), "--fail"]) == 7
     assert "no longer there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "fingerprint"), [("m-2026-06", "fp_1"), ("m-2026-01", "fp_2")])
+def test_a_new_name_in_the_replies_is_a_change(
+    name: str, fingerprint: str, fault_server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, path = Model(), tmp_path / "canary.json"
+    fault_server.serve(model)
+    assert run([*arguments(fault_server, path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["identities"] == ["fp_1", "m-2026-01"]
+    model.name, model.fingerprint = name, fingerprint
+    assert run([*arguments(fault_server, path), "--fail"]) == 7
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"fp_1, m-2026-01 → {fingerprint}, {name}" in shown
 
 
 def test_failed_requests_leave_the_file_as_it_is(

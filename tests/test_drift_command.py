@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from swift_client.cli.app import run
 from swift_client.dataset.export_parquet import export_parquet
 from swift_client.diagnostics.drift.examine import examine_drift
 from swift_client.diagnostics.drift.report import ModelDrift
+from swift_client.diagnostics.drift.series import read_series
+from swift_client.models import HeadArtifact, load, save, scan
+from swift_client.monitoring import build_profile
 from swift_client.reranker import rank
 from swift_client.reranker.feedback import selection_facts
 from swift_client.store import Meta, RequestKey, SelectionStore, StoredQuestion
@@ -59,10 +63,15 @@ def changed(rng: np.random.Generator, number: int) -> list[Completion]:
 
 
 def write_choices(
-    path: Path, draw: Draw, *, questions: int = QUESTIONS, temperature: Callable[[int], float] = lambda number: 0.7
+    path: Path,
+    draw: Draw,
+    *,
+    questions: int = QUESTIONS,
+    seed: int = 0,
+    temperature: Callable[[int], float] = lambda number: 0.7,
 ) -> Path:
     """Write what ``best_of`` stores, a choice per hour."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     with SelectionStore(path, write=True) as store:
         store.postpone_sync()
         for number in range(questions):
@@ -213,3 +222,41 @@ def test_too_few_questions_are_an_error_with_advice(tmp_path: Path, capsys: pyte
     error = json.loads(capsys.readouterr().out)["error"]
     assert "40 questions" in error["message"]
     assert "--head" in error["hint"]
+
+
+def head_with_profile(path: Path) -> HeadArtifact:
+    """Return the packaged head as one of this model, whose training's questions are those of a file."""
+    (packaged,) = scan().by_name("pocket/pocket")
+    head = load(packaged.path)
+    assert isinstance(head, HeadArtifact)
+    head = replace(head, provider="openai", model="m", sketch=None)
+    (series,) = read_series(path, head, sizes=(1, 4))
+    return replace(head, drift_profile=build_profile({size: series.values(size) for size in (1, 4)}))
+
+
+def test_a_heads_profile_is_the_reference_from_the_first_question_on(
+    changed_file: Path, steady_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = write_choices(tmp_path / "training.db", lambda rng, number: answers(rng), seed=5)
+    head = tmp_path / "head.safetensors"
+    save(head_with_profile(reference), head)
+    assert run(["drift", str(steady_file), "--head", str(head), "--fail"]) == 0
+    assert "compared with 300 of the head's training" in " ".join(capsys.readouterr().out.split())
+    assert run(["drift", str(changed_file), "--head", str(head), "--fail", "--json"]) == 7
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert (model["reference"], model["size"], model["tested"]) == ("head", 4, QUESTIONS)
+    assert {"score", "accepted", "entropy"} - set(model["compared"]) == {"accepted"}
+    (entropy,) = (movement for movement in model["movements"] if movement["statistic"] == "entropy")
+    assert entropy["earliest"]["question"] <= CHANGE + 1 <= entropy["latest"]["question"]
+
+
+def test_heads_without_a_profile_and_of_other_models_are_errors_with_advice(
+    steady_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "head.safetensors"
+    save(replace(head_with_profile(steady_file), drift_profile=None), head)
+    assert run(["drift", str(steady_file), "--head", str(head)]) == 3
+    assert "no profile" in capsys.readouterr().err
+    save(replace(head_with_profile(steady_file), model="x"), head)
+    assert run(["drift", str(steady_file), "--head", str(head)]) == 3
+    assert "no questions to openai/x" in capsys.readouterr().err

@@ -173,7 +173,7 @@ class Canary:
             [result.completions[0] for result in results[start : start + ANSWERS] if result]
             for start in range(0, len(results), ANSWERS)
         ]
-        identities = {name for result in arrived for name in getattr(result, "fingerprints", ())}
+        identities = {name for result in arrived for name in result.fingerprints}
         run = create_run(answers, identities=sorted(identities), seconds=time.time())
         usage = sum((result.usage for result in arrived), Usage())
         earlier = self._earlier

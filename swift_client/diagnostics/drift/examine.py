@@ -73,13 +73,12 @@ def examine_drift(
 
 
 def _profile_of(head: AnyHead) -> DriftProfile:
-    profile = getattr(head, "drift_profile", None)
-    if not isinstance(profile, DriftProfile):
+    if head.drift_profile is None:
         raise ConfigurationError(
             f"The {head.name} has no profile of its training's questions.",
             hint="Train it again, or leave it out: the file's earliest questions are then the reference.",
         )
-    return profile
+    return head.drift_profile
 
 
 def _is_enough(series: Series, profile: DriftProfile | None) -> bool:
