@@ -216,6 +216,25 @@ def test_repeated_choices_among_the_same_answers_count_once(changed_file: Path, 
     assert only(path).to_dict() == only(changed_file).to_dict()
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        f'{{"scorer": "head x", "candidates": [{{"score": {10**400}}}, {{"score": 1e999}}, {{"group": "a"}}, {{}}]}}',
+        '{"scorer": 7, "candidates": [1, 2, 3, 4], "stopped": "x", "accepted": 3}',
+        '{"candidates": {}}',
+        "{}",
+    ],
+)
+def test_strange_facts_of_a_choice_are_not_read(facts: str, steady_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strange.db"
+    path.write_bytes(steady_file.read_bytes())
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE selection SET facts = ? WHERE rowid = 250", (facts,))
+    connection.close()
+    model = only(path)
+    assert (model.questions, model.movements) == (QUESTIONS, ())
+
+
 def test_too_few_questions_are_an_error_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_choices(tmp_path / "few.db", lambda rng, number: answers(rng), questions=40)
     assert run(["drift", str(path), "--json"]) == 3

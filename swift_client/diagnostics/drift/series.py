@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -209,7 +210,12 @@ def _stored_candidates(selection: StoredSelection, count: int) -> tuple[F64 | No
     if not str(selection.facts.get("scorer", "")).startswith("head "):
         return None, groups
     scores = [candidate.get("score") for candidate in candidates]
-    return np.array([value if isinstance(value, (int, float)) else np.nan for value in scores], np.float64), groups
+    return np.array([value if _is_number(value) else np.nan for value in scores], np.float64), groups
+
+
+def _is_number(value: object) -> bool:
+    """Return True for a finite number as scores are stored; a file may have any JSON in their place."""
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _settings_label(observation: _Observation) -> str:
