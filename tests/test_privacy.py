@@ -64,7 +64,9 @@ def leaks(folder: Path) -> list[bytes]:
 
 @pytest.fixture
 def server(fault_server: FaultServer) -> FaultServer:
-    fault_server.answers = (f"{ALL}: the answer is 4", f"The answer is {CARD}", "The answer is 4", "The answer is 5")
+    # The last one looks like the hash that a private answer leaves.
+    hash_like = f"The answer is [answer:{MAIL}]"
+    fault_server.answers = (f"{ALL}: the answer is 4", f"The answer is {CARD}", "The answer is 4", hash_like)
     return fault_server
 
 
@@ -91,7 +93,7 @@ def test_nothing_private_is_in_any_file_of_a_store(server: FaultServer, tmp_path
         connection.close()
     assert any(CARD in candidate.text for candidate in selection.candidates)  # the caller gets everything
     assert leaks(tmp_path) == []
-    assert b"the answer is 5" in stored_bytes(tmp_path).lower() or keep == "arrays"
+    assert (b"the answer is 4" in stored_bytes(tmp_path).lower()) == (keep == "all")
 
 
 def test_the_scan_finds_what_is_stored_without_redaction(server: FaultServer, tmp_path: Path) -> None:
@@ -115,6 +117,22 @@ def test_collected_and_imported_files_hold_nothing_private(server: FaultServer, 
     import_samples(rows, tmp_path / "i.db", model="m", redact=PRESETS, keep=keep)
 
     assert leaks(tmp_path) == []
+
+
+def test_a_run_that_would_store_more_than_the_file_keeps_is_refused_before_it_pays(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    def run(**options: Any) -> None:
+        questions = [StoredQuestion(id="q1", messages=({"role": "user", "content": "q"},))]
+        address = {"provider": "openai-compatible", "model": "m", "base_url": server.url, "api_key": "k"}
+        collect(questions, tmp_path / "c.db", **address, **options)
+
+    run(n=1, redact="mails")
+    n_requests = len(server.requests)
+    for options in ({}, {"redact": "cards"}):
+        with pytest.raises(ConfigurationError, match="this would store more"):
+            run(n=2, **options)
+    assert len(server.requests) == n_requests
 
 
 def test_private_answers_keep_their_labels_and_their_equality(server: FaultServer, tmp_path: Path) -> None:
@@ -184,7 +202,7 @@ def test_changed_completions_are_drawn_again_and_whole_ones_are_reused(server: F
     with reranker(server, path) as best:
         first = best.best_of(PROMPT, n=4)
         second = best.best_of(PROMPT, n=4)
-        assert (first.reused, second.reused) == (0, 2)
+        assert (first.reused, second.reused) == (0, 1)
         assert all("[" not in candidate.text for candidate in second.candidates)
     with reranker(server, tmp_path / "arrays.db", keep="arrays") as best:
         assert [best.best_of(PROMPT, n=4).reused for _ in range(2)] == [0, 0]

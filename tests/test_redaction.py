@@ -194,6 +194,12 @@ def test_thinking_and_the_arguments_of_tools_are_redacted_too() -> None:
         everything = repr((stored.thinking.text, stored.thinking.tokens, stored.tool_calls))
         assert "4111" not in everything
         assert len(stored.thinking.tokens) == 1
+    other = (ToolCall(name="pay", arguments='{"card": "5500000000000004"}'),)
+    stored, different = (
+        _policy().completion(Completion(text="", finish_reason="tool_calls", tool_calls=made), "q")
+        for made in (calls, other)
+    )
+    assert answers.read(*answers.texts_to_read([stored, different, stored], "auto")).groups == (0, 1, 0)
 
 
 def test_an_unchanged_completion_is_the_same_object() -> None:
@@ -241,6 +247,16 @@ def test_messages_lose_private_texts_and_media_but_not_their_structure() -> None
     stored = policy.messages(messages("x@example.org", spoken))
 
     assert list(stored) == messages("[mail]", {"type": "text", "text": "[input_audio]"})
+
+
+def test_whole_numbers_and_inline_data_are_no_way_around() -> None:
+    policy = create_policy(["cards"], "all", answers.read_answer)
+    assert policy is not None
+    value = {"card": 4111111111111111, "n": 17, "seed": 10**12, "parts": [{"mime_type": "image/png", "data": "QUJD"}]}
+
+    assert policy.value(value) == {
+        "card": "[card]", "n": 17, "seed": 10**12, "parts": [{"type": "text", "text": "[data]"}],
+    }  # fmt: skip
 
 
 def test_ids_of_the_user_stay_and_computed_ones_do_not() -> None:

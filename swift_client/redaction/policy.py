@@ -14,7 +14,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.redaction.hashes import hash_id
 from swift_client.redaction.presets import PRESETS
 from swift_client.redaction.stand_ins import replace_tokens
-from swift_client.types import Completion, Message
+from swift_client.types import Completion, Message, ToolCall
 from swift_client.types.completion import HASHED_ANSWER, Bool
 
 Keep = Literal["all", "arrays"]
@@ -29,7 +29,8 @@ _FACT_NAMES = frozenset(
     ("method", "signal", "scorer", "provider", "model", "finish_reason", "rule", "judge", "mode", "digest")
 )
 # Parts of messages that no function of texts can read.
-_MEDIA = ("image", "audio", "file", "document", "video")
+_MEDIA = ("image", "audio", "file", "document", "video", "data")
+_LONG_NUMBER = 10**9  # smallest whole number that may be private
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +66,13 @@ class StoragePolicy:
         return () if self.keep == "arrays" else tuple(self.value(dict(message)) for message in messages)
 
     def value(self, value: Any) -> Any:
-        """Return a JSON value with all texts in it redacted; names of members stay."""
+        """Return a JSON value with all texts and long whole numbers redacted; names of members stay."""
         if isinstance(value, str):
             return "[data]" if value.startswith("data:") and ";base64," in value[:200] else self.text(value)
+        if isinstance(value, int) and abs(value) >= _LONG_NUMBER:
+            return value if self.text(str(value)) == str(value) else self.text(str(value))
         if isinstance(value, Mapping):
-            kind = value.get("type")
+            kind = value.get("type", "data" if "data" in value else None)
             if isinstance(kind, str) and kind.removeprefix("input_").startswith(_MEDIA):
                 return {"type": "text", "text": f"[{kind}]"}
             return {name: item if name in _STRUCTURE else self.value(item) for name, item in value.items()}
@@ -113,7 +116,7 @@ class FilePolicy:
         if completion.hidden_states is not None:  # they give the text back
             completion = replace(completion, hidden_states=None)
         keeps_text = self._policy.keep == "all"
-        stored = self._redact(completion) if keeps_text else _drop_texts(completion)
+        stored = self._redact(completion, question_id) if keeps_text else _drop_texts(completion)
         if stored is completion:
             return completion
         answer = self._policy.read_answer(completion)
@@ -149,18 +152,16 @@ class FilePolicy:
     def _hash(self, answer: str | None, question_id: str) -> str:
         if answer is None:
             return HASHED_ANSWER.format("none")
-        if answer.startswith(HASHED_ANSWER.split("{", 1)[0]):
-            return answer
         data = json.dumps([question_id, answer]).encode()
         digest = hmac.digest(self._key, data, "sha256").hex()[:16]
         return HASHED_ANSWER.format(digest.translate(_TO_LETTERS))
 
-    def _redact(self, completion: Completion) -> Completion:
+    def _redact(self, completion: Completion, question_id: str) -> Completion:
         """Return the completion without private data; the same object if there is none."""
         text = self._policy.text(completion.text)
         is_replaced = self._private_tokens(completion, text)
-        thinking = None if completion.thinking is None else self._redact(completion.thinking)
-        calls = tuple(replace(call, arguments=self._policy.text(call.arguments)) for call in completion.tool_calls)
+        thinking = None if completion.thinking is None else self._redact(completion.thinking, question_id)
+        calls = tuple(self._redact_call(call, question_id) for call in completion.tool_calls)
         answer_text = None if completion.answer_text is None else self._policy.text(completion.answer_text)
         if (
             text == completion.text
@@ -182,6 +183,20 @@ class FilePolicy:
             tool_calls=calls,
             answer_text=answer_text,
         )
+
+    def _redact_call(self, call: ToolCall, question_id: str) -> ToolCall:
+        """Return a call without private data; a hash keeps different arguments different."""
+        arguments = self._policy.text(call.arguments)
+        if arguments == call.arguments:
+            return call
+        hashed = self._hash(call.arguments, question_id)
+        try:
+            members = json.loads(arguments)
+        except (ValueError, RecursionError):  # the mark of a number is no JSON
+            members = None
+        if isinstance(members, dict):
+            return replace(call, arguments=json.dumps({**members, "redacted": hashed}))
+        return replace(call, arguments=f"{arguments} {hashed}")
 
     def _private_tokens(self, completion: Completion, redacted_text: str) -> Bool:
         """Return the tokens (T,) from the first to the last private one; all if they cannot be found in the text."""

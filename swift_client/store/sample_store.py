@@ -105,6 +105,8 @@ class SampleStore(QuestionRanges):
         Raises:
             ConfigurationError: the file has samples, or batches, with other settings.
         """
+        with self._texts_session() as run:
+            self._texts.claim(run)  # refuses before anything is paid for
         value, stored = to_json(self._texts.settings(records.meta_to_dict(meta))), self.meta
         if stored is None:
             with self._transaction() as run:
