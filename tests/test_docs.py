@@ -30,6 +30,8 @@ CLIENTS = "docs/guides/clients.md"
 """The page whose snippets need other packages: tests/clients runs them."""
 RAY = "docs/guides/ray.md"
 """The page whose snippets and commands need a cluster: tests/test_ray_guide.py runs them."""
+INTEGRATIONS = "docs/integrations/"
+"""The pages whose snippets need other packages: tests/integrations runs them."""
 LOCAL = "./my-model"
 """A folder of transformers, which a page takes for granted."""
 QUICK = {
@@ -56,7 +58,7 @@ def blocks(*languages: str) -> dict[str, str]:
 PYTHON = {
     place: code
     for place, code in blocks("python").items()
-    if LOCAL not in code and not place.startswith((CLIENTS, RAY))
+    if LOCAL not in code and not place.startswith((CLIENTS, RAY, INTEGRATIONS))
 }
 CONSOLE = {line: place for place, block in blocks("console").items() for line in block.splitlines()}
 """Each command once, with one place where it stands."""

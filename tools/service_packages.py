@@ -31,8 +31,11 @@ IMPORTS = {
     "pydantic_ai": "pydantic_ai.models.openai",
     "litellm": "litellm",
     "instructor": "instructor",
+    "llamaindex": "llama_index.core.llms.function_calling",
+    "dspy": "dspy",
+    "inspect_ai": "inspect_ai.model",
 }
-"""Clients in Python, with the module that is imported once, so that no test has to compile it."""
+"""Clients in Python and packages with an integration. The module is imported once, so that no test compiles it."""
 DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",

@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
+from swift_client.adapters.codecs.openai_chat.message import finish_reason, message_dict, usage_dict
 from swift_client.server.question.call import ChatCall
-from swift_client.server.question.reply_parts import (
-    ReplyFacts,
-    completion_logprobs,
-    swift_object,
-    thinking_text,
-    tool_call_dict,
-    visible_parts,
-)
-from swift_client.types import Candidate, Completion, FinishReason, Selection, completeness
-
-# OpenAI has no word for some endings. A refusal ends with "stop" there, and the refusal is its text.
-_FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
-    {
-        "stop": "stop",
-        "length": "length",
-        "tool_calls": "tool_calls",
-        "content_filter": "content_filter",
-        "refusal": "stop",
-        "error": "length",
-        "unknown": "stop",
-    }
-)
+from swift_client.server.question.reply_parts import ReplyFacts, completion_logprobs, swift_object
+from swift_client.types import Candidate, Completion, Selection, completeness
 
 
 def chat_completion(selection: Selection, facts: ReplyFacts) -> dict[str, Any]:
@@ -49,7 +28,7 @@ def chat_completion(selection: Selection, facts: ReplyFacts) -> dict[str, Any]:
             }
             for index, candidate in enumerate(ranked)
         ],
-        "usage": usage_dict(selection),
+        "usage": usage_dict(selection.usage),
         "swift": swift_object(selection, facts),
     }
 
@@ -79,31 +58,13 @@ def rank_candidates(selection: Selection) -> list[Candidate]:
     return [selection.candidates[index] for index in sorted(range(len(selection.candidates)), key=key)]
 
 
-def usage_dict(selection: Selection) -> dict[str, Any]:
-    """Return the tokens of all completions and judgements, as OpenAI reports usage."""
-    usage = selection.usage
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
-    }
-
-
 def _message(completion: Completion, facts: ReplyFacts, choice: int) -> dict[str, Any]:
-    content, refusal, calls = visible_parts(completion)
-    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal}
-    if calls and facts.call.wants_function_call:
-        message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
-    elif calls:
-        message["tool_calls"] = [tool_call_dict(call, facts, choice, i) for i, call in enumerate(calls)]
-    if thinking := thinking_text(completion):
-        message["reasoning_content"] = thinking
+    message = message_dict(completion, facts.id, choice)
+    if facts.call.wants_function_call and (calls := message.pop("tool_calls", None)):
+        message["function_call"] = calls[0]["function"]
     return message
 
 
 def _finish_reason(completion: Completion, call: ChatCall) -> str:
-    reason = _FINISH_REASONS[completion.finish_reason]
-    if completion.finish_reason == "refusal" and not completion.text:
-        return "content_filter"
+    reason = finish_reason(completion)
     return "function_call" if reason == "tool_calls" and call.wants_function_call else reason

@@ -1,14 +1,13 @@
-"""Parts of a reply that all APIs have: how the answer was chosen, its text, its tool calls, its logprobs. Pure."""
+"""Parts of a reply that all APIs have: how the answer was chosen, and its logprobs. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from swift_client.adapters.codecs.reply import canonical_tool_calls
 from swift_client.display import selection_dict
 from swift_client.server.question.call import ChatCall
-from swift_client.types import Completion, Selection, ToolCall
+from swift_client.types import Completion, Selection
 
 # Members of ``Selection.to_dict()`` that the reply has elsewhere, or that are the caller's own.
 _LEFT_OUT = ("text", "usage", "parsed", "fields", "path", "shadow")
@@ -72,28 +71,3 @@ def completion_logprobs(completion: Completion) -> dict[str, Any]:
         data = None if "�" in text else list(text.encode())
         content.append({"token": text, "logprob": round(logprob, 6), "bytes": data, "top_logprobs": []})
     return {"content": content, "refusal": None}
-
-
-def visible_parts(completion: Completion) -> tuple[str | None, str | None, tuple[ToolCall, ...]]:
-    """Return the content, the refusal and the tool calls of a completion; the first two None if there are none."""
-    text = completion.text.encode("utf-8", "replace").decode()  # lone surrogates are not JSON
-    if completion.finish_reason == "refusal":
-        return None, text, ()
-    calls = completion.tool_calls
-    only_calls = calls and completion.text in ("", canonical_tool_calls(_call_dicts(calls)))
-    return (None if only_calls else text), None, calls
-
-
-def thinking_text(completion: Completion) -> str:
-    """Return the thinking that the provider shows; empty without any."""
-    return "" if completion.thinking is None else (completion.thinking.text or "").encode("utf-8", "replace").decode()
-
-
-def tool_call_dict(call: ToolCall, facts: ReplyFacts, choice: int, position: int) -> dict[str, Any]:
-    """Return one tool call, with an id that is unique in the conversation."""
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": f"call_{facts.id[:20]}_{choice}_{position}", "type": "function", "function": function}
-
-
-def _call_dicts(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:
-    return [{"name": call.name, "arguments": call.arguments} for call in calls]

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from swift_client.adapters.codecs.openai_chat.message import thinking_text, tool_call_dict, visible_parts
 from swift_client.server.http.error_reply import ErrorReply
-from swift_client.server.question.reply_parts import (
-    ReplyFacts,
-    completion_logprobs,
-    swift_object,
-    thinking_text,
-    tool_call_dict,
-    visible_parts,
-)
+from swift_client.server.question.reply_parts import ReplyFacts, completion_logprobs, swift_object
 from swift_client.types import Completion, Selection
 
 
@@ -74,7 +68,7 @@ def _output_items(completion: Completion, facts: ReplyFacts, status: str) -> lis
         message = {"id": f"msg_{facts.id}", "type": "message", "role": "assistant"}
         items.append({**message, "status": status, "content": [part]})
     for position, call in enumerate(calls):
-        row = tool_call_dict(call, facts, 0, position)
+        row = tool_call_dict(call, facts.id, 0, position)
         item = {"id": f"fc_{facts.id}_{position}", "type": "function_call", "call_id": row["id"]}
         items.append({**item, **row["function"], "status": status})
     return items
