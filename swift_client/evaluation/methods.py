@@ -296,8 +296,11 @@ def question_blocks(questions: int, draws: I64) -> Iterator[slice]:
 
 
 def accuracy_by_method(methods: Sequence[Method], pools: StackedPools, draws: I64) -> dict[str, F64]:
-    """Return for each method the share of draws (S, n) with a right winner, (Q,); without a label it is not right."""
-    correct = (pools.labels == 1).astype(np.float64)
+    """Return for each method the share of draws (S, n) with a right winner, (Q,); without a label it is not right.
+
+    A label may be the probability that the completion is right; the share is then the expected one.
+    """
+    correct = np.nan_to_num(pools.labels)
     shares = {method.name: np.empty(len(correct)) for method in methods}
     rows = np.arange(len(draws))
     for block in question_blocks(len(correct), draws):

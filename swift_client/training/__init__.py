@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swift_client.evaluation.simulation.simulate import simulate
     from swift_client.evaluation.train_head import train
     from swift_client.report import report
+    from swift_client.retraining import Retraining, retrain
     from swift_client.training.recipes import Recipe, recipe_of
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Prices",
     "Recipe",
     "Replayed",
+    "Retraining",
     "Row",
     "Simulation",
     "Split",
@@ -47,6 +49,7 @@ __all__ = [
     "learn_fuse",
     "recipe_of",
     "report",
+    "retrain",
     "simulate",
     "train",
 ]
@@ -66,6 +69,7 @@ _NAMES = {
     "swift_client.evaluation.simulation.simulate": ("simulate",),
     "swift_client.evaluation.train_head": ("train",),
     "swift_client.report": ("report",),
+    "swift_client.retraining": ("Retraining", "retrain"),
     "swift_client.training.recipes": ("Recipe", "recipe_of"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
