@@ -56,7 +56,7 @@ class Comparison:
         time: Unix time of the earlier run, seconds.
         identities_before: names of model and system in its replies.
         movements: every statistic, those that moved and those that did not.
-        is_renamed: whether the later run has other names; False if replies have none.
+        is_renamed: whether the later run has names that the earlier one lacks; False if that has none.
     """
 
     time: float
@@ -104,9 +104,8 @@ class CanaryResult:
 
     @property
     def moved(self) -> bool:
-        """True if a statistic, or a name in the replies, differs from the run before or the first one."""
-        earlier = [comparison for comparison in (self.since_last, self.since_first) if comparison]
-        return any(item.moved or item.is_renamed for item in earlier)
+        """True if a statistic differs from the run before or the first one; new names alone are no change."""
+        return any(comparison.moved for comparison in (self.since_last, self.since_first) if comparison)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
@@ -232,7 +231,7 @@ def _compare(earlier: CanaryRun, run: CanaryRun) -> Comparison:
         time=earlier.time,
         identities_before=earlier.identities,
         movements=compare_runs(earlier, run),
-        is_renamed=bool(earlier.identities and run.identities) and earlier.identities != run.identities,
+        is_renamed=bool(earlier.identities and set(run.identities) - set(earlier.identities)),
     )
 
 

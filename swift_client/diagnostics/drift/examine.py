@@ -100,6 +100,11 @@ def _examine(
     index = own_profile.size_index(size) or 0
     columns = [column for column in available(own_profile, index) if own_profile.statistics[column] in STATISTICS]
     names = [own_profile.statistics[column] for column in columns]
+    if not columns:
+        raise ConfigurationError(
+            f"No statistic of {series.provider}/{series.model} can be compared: the reference has none.",
+            hint="Give more questions as reference=, or another file.",
+        )
     order = list(STATISTICS)
     tested = values[:, [order.index(name) for name in names]]
     alarms = _run_test(
