@@ -284,6 +284,18 @@ def selection(*votes: tuple[int | None, float], winner: int = 0, **facts: Any) -
     return Selection(candidates=candidates, winner=winner, signal="text", scorer="s", method="vote", **facts)
 
 
+def test_drift_is_counted_by_statistic_and_its_evidence_is_shown() -> None:
+    metrics, record = Metrics(), RequestRecord(id="r", model="best")
+    for statistic in ("entropy", "entropy", None):
+        event = Event(kind="drift", call=0, n=4, message="changed", provider="p", model="m", statistic=statistic)
+        metrics.on_event(record, event)
+    metrics.set_drift("best", 0.25)
+    text = metrics.render().decode()
+    assert 'swift_drift_alarms_total{model="best",statistic="entropy"} 2.0' in text
+    assert 'swift_drift_alarms_total{model="best",statistic="fingerprint"} 1.0' in text
+    assert 'swift_drift_evidence_ratio{model="best"} 0.25' in text
+
+
 def test_the_agreement_is_the_winners_share_of_the_votes() -> None:
     assert vote_share(selection((0, 2.0), (1, 1.0), (0, 1.0), (None, 0.0))) == 0.75
     assert vote_share(selection((None, 0.0), (1, 1.0))) is None

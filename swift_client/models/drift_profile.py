@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from swift_client.features.segments import F64
 
-MAX_STATISTICS, MAX_SIZES, MAX_EDGES = 64, 8, 128  # upper limits, so that a file cannot ask for unlimited memory
+# Upper limits, so that a file cannot ask for unlimited memory; twice the edges are counted in a byte.
+MAX_STATISTICS, MAX_SIZES, MAX_EDGES = 64, 8, 127
 MAX_FINGERPRINTS, MAX_FINGERPRINT_LENGTH = 64, 200
 
 U32 = NDArray[np.uint32]

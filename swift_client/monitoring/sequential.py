@@ -83,7 +83,7 @@ class SequentialTest:
         Returns:
             The columns of the statistics whose alarm begins; they are looked for after the last question.
         """
-        cells = (self._edges < rows[:, :, None]).sum(axis=2)
+        cells = np.einsum("qse->qs", (self._edges < rows[:, :, None]).view(np.uint8)).astype(np.int64)
         is_missing = np.isnan(rows)
         has_missing = bool(is_missing.any())
         if has_missing:

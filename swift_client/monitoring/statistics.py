@@ -235,12 +235,12 @@ def _token_values(questions: Sequence[_Tokens]) -> F64:
     return result
 
 
-def _count_listed(lists: Sequence[F32]) -> F64:
+def _count_listed(lists: Sequence[F32]) -> Sequence[float]:
     """Return the mean number of alternatives of each of some lists' tokens."""
-    listed = np.concatenate(lists) > SENTINEL_LOGPROB
-    lengths = np.array([len(part) for part in lists])
-    totals: F64 = np.add.reduceat(listed @ np.ones(listed.shape[1], np.float32), np.cumsum(lengths) - lengths) / lengths
-    return totals
+    width = lists[0].shape[1]
+    if not width or np.concatenate([part[:, -1] for part in lists]).min() > SENTINEL_LOGPROB:  # as most are
+        return [width] * len(lists)
+    return [np.count_nonzero(part > SENTINEL_LOGPROB) / len(part) for part in lists]
 
 
 def _roundness(logprobs: F32) -> F32:
