@@ -80,7 +80,7 @@ def errors() -> object:
 
 def unreadable() -> object:
     """Return the error of an answer without the signature's fields, and of a wrong argument."""
-    plain = BestOfPredict("question -> answer", reranker(), n=3)
+    plain = BestOfPredict("question -> answer", reranker("plain"), n=3)
     return [
         error_of(lambda: plain(question=QUESTION)),
         error_of(lambda: predict(question=QUESTION, config={"head": 1})),
