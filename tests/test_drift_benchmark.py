@@ -21,14 +21,21 @@ from benchmarks.drift_parts import primes
 from benchmarks.drift_parts.conditions import MODELS, POCKET_LINES, SAME, conditions, question_sets
 from benchmarks.drift_parts.draw import draw, reduced
 from benchmarks.drift_parts.observed import Observed
-from benchmarks.drift_parts.streams import FalseAlarms, count_false_alarms, detect, profile_of, split_false_alarms
+from benchmarks.drift_parts.streams import (
+    LONGEST,
+    FalseAlarms,
+    count_false_alarms,
+    detect,
+    profile_of,
+    split_false_alarms,
+)
 from benchmarks.drift_parts.weights import TEMPLATE, write_changed
 from swift_client.features.segments import F64
 from swift_client.monitoring import STATISTICS, DriftGuard, question_statistics
 from swift_client.pocket.weights import find_weights
 from swift_client.types import Completion
 
-SETTINGS = {"orders": 20, "per_false_alarm": 10_000.0}
+SETTINGS = {"streams": 20, "per_false_alarm": 10_000.0}
 LENGTH = list(STATISTICS).index("characters")
 
 
@@ -98,7 +105,7 @@ def test_a_condition_leaves_fewer_alternatives_or_decimals() -> None:
     assert rounded.logprobs.tolist() == pytest.approx([-0.12])
 
 
-def test_a_large_change_is_detected_in_every_order_and_none_is_not() -> None:
+def test_a_large_change_is_detected_in_every_stream_and_none_is_not() -> None:
     profile = profile_of(rows(300), 4)
 
     changed = detect(profile, rows(240, longer=30, seed=1), **SETTINGS)
@@ -111,7 +118,6 @@ def test_a_large_change_is_detected_in_every_order_and_none_is_not() -> None:
         "95_percent": None,
         "worst": None,
         "detected": 0.0,
-        "questions": 240,
         "statistics": {},
     }
 
@@ -125,7 +131,7 @@ def test_replayed_rows_raise_the_alarm_at_the_question_at_which_the_guard_does()
     known, later = ask(10, 100), ask(35, 96)
     profile = profile_of(np.array([question_statistics(completions) for completions in known]), 4)
     guard, alarm_at = DriftGuard(profile=profile), None
-    order = np.random.default_rng(0).permutation(96)  # the first order of ``detect``
+    order = np.random.default_rng(0).integers(0, 96, LONGEST)  # the first stream of ``detect``
     for number, index in enumerate(order, 1):
         alarms = guard.observe(later[index], provider="openai", model="m")
         if alarms and alarm_at is None:
@@ -134,7 +140,7 @@ def test_replayed_rows_raise_the_alarm_at_the_question_at_which_the_guard_does()
     replayed = detect(
         profile,
         np.array([question_statistics(completions) for completions in later]),
-        orders=1,
+        streams=1,
         per_false_alarm=guard.questions_per_false_alarm,
     )
 
@@ -212,15 +218,17 @@ def test_answers_are_drawn_once_in_the_order_of_the_questions(tmp_path: Path) ->
 
 def test_everything_is_measured_from_a_few_questions(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp", reason="the extra 'pocket' is not installed")
-    few = replace(SMALL, counts={"pocket": Counts(30, 30, 30)}, live=2, orders=2, undrifted=320)
+    few = replace(SMALL, counts={"pocket": Counts(30, 30, 30)}, live=2, streams=2, undrifted=320)
 
     document = measure(Namespace(folder=tmp_path, sets=tmp_path), few)
 
     assert document["bars"].keys() == {"detected_within", "false_alarms_per_10000", "microseconds_per_question"}
-    (change,) = document["models"]["pocket"]["changes"]
+    same, change = document["models"]["pocket"]["changes"]
+    assert (same["change"], same["accuracy"], same["moved"]) == ("nothing", [0.0] * 3, False)
     assert change["change"] == "temperature 1"
     # A higher temperature draws more wrong answers, here and there a right one.
     assert change["accuracy"][0] < 10
     assert document["bars"]["microseconds_per_question"]["value"] > 0
+    assert document["models"]["pocket"]["live_alarms"] == {"questions": 2, "alarms": []}
     assert document["primes_drift"] is None
     json.dumps(document, allow_nan=False)

@@ -80,10 +80,9 @@ def conditions(model: ModelName) -> list[Condition]:
     changed = [
         Condition(name="temperature 1", file="temperature", sampling={"temperature": 1.0}),
         Condition(name="top_p 0.9", file="top_p", sampling={"top_p": 0.9}),
-        Condition(name="weights in Q4_0", file="Q4_0", quantization="Q4_0"),
+        # Four bits per weight: the packaged model has 16, and SmolLM2's own four are finer.
+        Condition(name="weights in MXFP4", file="MXFP4", quantization="MXFP4"),
     ]
-    if model == "pocket":
-        changed += [Condition(name="weights in TQ2_0", file="TQ2_0", quantization="TQ2_0")]
     changed += [
         Condition(name=f"template: {name}", file=f"template_{number}", template=template)
         for number, (name, template) in enumerate(_TEMPLATES[model].items())

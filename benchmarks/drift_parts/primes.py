@@ -44,7 +44,7 @@ def statistics(text: str) -> F64:
     return question_statistics(completions, answers=[candidate.group for candidate in selection.candidates])
 
 
-def measure(folder: Path, *, orders: int, per_false_alarm: float) -> dict[str, Any] | None:
+def measure(folder: Path, *, streams: int, per_false_alarm: float) -> dict[str, Any] | None:
     """Return the changes of both models; None if the folder lacks the file.
 
     One half of the questions in March is the reference; the others are asked in June, and in March for false alarms.
@@ -66,10 +66,10 @@ def measure(folder: Path, *, orders: int, per_false_alarm: float) -> dict[str, A
         half = len(ids) // 2
         profile = profile_of(rows["march"][:half], 1)
         right = {name: np.mean([answers[id_][1] for id_ in ids]) for name, answers in (("m", earlier), ("j", later))}
-        same = detect(profile, rows["march"][half:], orders=orders, per_false_alarm=per_false_alarm)
+        same = detect(profile, rows["march"][half:], streams=streams, per_false_alarm=per_false_alarm)
         result[model] = {
             "accuracy_points": round(100 * float(right["j"] - right["m"]), 1),
-            **detect(profile, rows["june"][half:], orders=orders, per_false_alarm=per_false_alarm).to_dict(),
+            **detect(profile, rows["june"][half:], streams=streams, per_false_alarm=per_false_alarm).to_dict(),
             "unchanged_detected": same.to_dict()["detected"],
             "false_alarms_per_10000": count_false_alarms(
                 profile, rows["march"][half:], questions=10_000, per_false_alarm=per_false_alarm

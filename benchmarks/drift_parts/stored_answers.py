@@ -27,7 +27,7 @@ def read(splits: Collection[str]) -> list[Group]:
 
 
 def measure(
-    head: HeadArtifact, *, n: int, undrifted: int, splits: int, orders: int, per_false_alarm: float
+    head: HeadArtifact, *, n: int, undrifted: int, splits: int, streams: int, per_false_alarm: float
 ) -> dict[str, Any]:
     """Return false alarms among test questions, and the detection of foreign ones.
 
@@ -51,5 +51,5 @@ def measure(
                 both, n, splits=splits, reference=len(both) // 2, questions=undrifted, **settings
             ),
         },
-        "other kinds of questions": detect(profile, rows(read(["foreign"])), orders=orders, **settings).to_dict(),
+        "other kinds of questions": detect(profile, rows(read(["foreign"])), streams=streams, **settings).to_dict(),
     }

@@ -16,6 +16,8 @@ from swift_client.monitoring.guard import BATCH
 from swift_client.monitoring.profile import available
 from swift_client.training import Group
 
+LONGEST = 400  # questions of a stream; a multiple of BATCH
+
 
 def profile_of(rows: F64, n: int) -> DriftProfile:
     """Return the reference that these questions (Q, S) with ``n`` completions make."""
@@ -41,43 +43,41 @@ class Stream:
 
 @dataclass(frozen=True)
 class Detection:
-    """Questions until the first alarm over many random orders of the same questions.
+    """Questions until the first alarm in many random streams.
 
-    ``counts`` has one number per order, infinite if no alarm came; ``names`` counts the statistics of the first alarms.
+    ``counts`` has one number per stream, infinite without an alarm; ``names`` counts the statistics of first alarms.
     """
 
     counts: F64
     names: Counter[str]
-    pool: int  # questions in each order
 
     def quantile(self, share: float) -> float:
-        """Return the number of questions within which this share of the orders had an alarm; infinite if fewer had."""
+        """Return the number of questions within which this share of the streams had an alarm; infinite if fewer had."""
         return float(np.quantile(self.counts, share, method="higher"))
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain JSON; null stands for no alarm among all questions."""
+        """Return plain JSON; null stands for no alarm."""
         values = {"median": self.quantile(0.5), "95_percent": self.quantile(0.95), "worst": self.quantile(1.0)}
         return {
             **{name: None if np.isinf(value) else int(value) for name, value in values.items()},
             "detected": round(float(np.isfinite(self.counts).mean()), 3),
-            "questions": self.pool,
             "statistics": dict(self.names.most_common(3)),
         }
 
 
-def detect(profile: DriftProfile, rows: F64, *, orders: int, per_false_alarm: float, seed: int = 0) -> Detection:
-    """Run through the questions in random orders, each up to its first alarm."""
+def detect(profile: DriftProfile, rows: F64, *, streams: int, per_false_alarm: float, seed: int = 0) -> Detection:
+    """Draw LONGEST questions per stream from ``rows``, with replacement, and stop each stream at its first alarm."""
     rng = np.random.default_rng(seed)
-    counts, names = np.full(orders, np.inf), Counter[str]()
-    for order in range(orders):
-        stream, shuffled = Stream(profile, per_false_alarm), rows[rng.permutation(len(rows))]
-        for start in range(0, len(rows), BATCH):
-            alarms = stream.add(shuffled[start : start + BATCH])
+    counts, names = np.full(streams, np.inf), Counter[str]()
+    for number in range(streams):
+        stream, drawn = Stream(profile, per_false_alarm), rows[rng.integers(0, len(rows), LONGEST)]
+        for start in range(0, LONGEST, BATCH):
+            alarms = stream.add(drawn[start : start + BATCH])
             if alarms:
-                counts[order] = min(start + BATCH, len(rows))
+                counts[number] = start + BATCH
                 names.update(alarms)
                 break
-    return Detection(counts, names, len(rows))
+    return Detection(counts, names)
 
 
 @dataclass(frozen=True)
