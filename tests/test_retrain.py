@@ -151,10 +151,11 @@ def test_graded_files_without_feedback_are_judged_by_their_grades(tmp_path: Path
     save(old_head(provider="pocket"), tmp_path / "head.safetensors")
     result = retrain(path, tmp_path / "head.safetensors")
 
-    assert result.is_better, result.reason
     assert "graded questions" in result.reason
+    assert result.known == sum(Split(**SPLIT).part(group.question_id) == "test" for group in groups)
+    assert result.artifact.training["comparison"]["questions"] == result.known  # its own verdict, not the old one's
+    assert result.is_better == (result.difference.mean.low > 0 and result.artifact.beats_majority)
     assert not result.is_installed
-    assert result.artifact.training["verdict"] == BETTER_VERDICT
 
 
 def test_heads_that_cannot_be_replaced_are_refused(tmp_path: Path, groups: list[Group]) -> None:
