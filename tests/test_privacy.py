@@ -230,7 +230,7 @@ def test_a_file_is_wholly_redacted_or_not_at_all(server: FaultServer, tmp_path: 
     for looser in ({"redact": None}, {"redact": ["cards"]}):
         with reranker(server, path, **looser) as best:
             (note, *_) = best.best_of(PROMPT, n=1).notes
-            assert "this would store more" in note
+            assert f"{path} leaves out mails, and this would store more. Pass the redact= and keep=" in note
     with reranker(server, path, redact=["mails", "cards"]) as best:
         assert best.best_of("q2", n=1).notes == ()
 

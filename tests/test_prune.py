@@ -463,7 +463,7 @@ def test_the_command_says_what_it_erases(path: Path) -> None:
 def test_the_command_says_what_has_no_time(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "formats" / "samples-1.db", tmp_path)
     done = command("prune", "samples-1.db", "--older-than", "30d", cwd=tmp_path)
-    assert b"2 replies, verdicts or questions have no stored time and were kept: --undated" in done.stderr
+    assert b"2 replies, verdicts or questions have no stored time and were kept; --undated erases" in done.stderr
 
 
 def test_selections_of_a_file_are_read_after_an_erasure(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import statistics
 import time
 from collections.abc import Iterator
@@ -271,14 +272,16 @@ def test_models_and_health_are_listed(service: RunningService) -> None:
 def test_a_client_that_hangs_up_cancels_its_upstream_call(upstream: FaultServer, stream: bool) -> None:
     upstream.serve(lambda received: after(30, chat(["The answer is 4"])))
     with run(service_config(upstream)) as service:  # its streams are silent for the first five seconds
-        caller = service.openai()
-        with pytest.raises(openai.APITimeoutError):
-            caller.chat.completions.create(model="best", messages=QUESTION, stream=stream, timeout=0.5)  # type: ignore[call-overload]
+        body = json.dumps({"model": "best", "messages": QUESTION, "stream": stream}).encode()
+        fields = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        with socket.create_connection(("127.0.0.1", service.port)) as caller:
+            caller.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body)
+            wait_until(lambda: len(upstream.requests) == 1)
+            assert service.service.models._n_requests == 1
         started = time.monotonic()
-        wait_until(lambda: service.service.models._n_requests == 0, seconds=2)
+        wait_until(lambda: service.service.models._n_requests == 0)
 
-        assert time.monotonic() - started < 0.5
-        assert len(upstream.requests) == 1
+        assert time.monotonic() - started < 3  # on a machine with other work; the reply would take 30
 
 
 def test_answers_are_json_even_if_a_model_writes_half_a_character(

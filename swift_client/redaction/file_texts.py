@@ -115,9 +115,9 @@ class FileTexts:
             record.write(run)
             return policy.for_file(record.hash_key(self._path))  # not kept: the transaction may fail
         if policy is None or not record.redact <= policy.names or (record.keep, policy.keep) == ("arrays", "all"):
-            kept = "no texts" if record.keep == "arrays" else f"no {', '.join(sorted(record.redact))}"
+            left_out = "texts" if record.keep == "arrays" else ", ".join(sorted(record.redact))
             raise ConfigurationError(
-                f"{self._path} keeps {kept}, and this would store more.",
+                f"{self._path} leaves out {left_out}, and this would store more.",
                 hint="Pass the redact= and keep= that the file was made with, or give another file.",
             )
         self._file_policy = policy.for_file(record.hash_key(self._path))

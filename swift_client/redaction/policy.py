@@ -226,7 +226,7 @@ def create_policy(redact: object, keep: str, read_answer: AnswerFunction) -> Sto
     for item in rules:
         if not callable(item) and item not in PRESETS:
             raise ConfigurationError(
-                f"redact= has no preset {item!r}.", hint=f"Use {', '.join(sorted(PRESETS))}, a function, or a list."
+                f"redact= has no preset {item!r}.", hint=f"The presets are {', '.join(sorted(PRESETS))}."
             )
     functions = [function for name, function in PRESETS.items() if name in rules]
     custom = [item for item in rules if callable(item)]

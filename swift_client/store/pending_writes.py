@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from concurrent.futures import Future
 
+from swift_client.errors import SwiftClientError
+
 # Seconds that an answer waits for its writes; after that the writing thread goes on alone.
 WRITE_TIMEOUT = 4.0
 _MIN_SECONDS = 0.05  # seconds that a write gets even after the deadline
@@ -42,7 +44,8 @@ class PendingWrites:
             if not write.done():
                 sentences.append(f"{self._place} is slow: {subject} not yet written to it.")
             elif error := write.exception():
-                sentences.append(f"{subject} not stored: {getattr(error, 'message', repr(error))}")
+                reason = f"{error.message} {error.hint}" if isinstance(error, SwiftClientError) else repr(error)
+                sentences.append(f"{subject} not stored: {reason.rstrip()}")
         return sentences
 
     async def _wait(self) -> None:

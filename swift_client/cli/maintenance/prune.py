@@ -59,7 +59,8 @@ def prune(
         return
     output.show(output.safe(_describe(result)))
     if result.undated:
-        output.warn(f"{result.undated:,} replies, verdicts or questions have no stored time and were kept: undated=.")
+        undated_text = f"{result.undated:,} replies, verdicts or questions have no stored time and were kept"
+        output.warn(f"{undated_text}; undated= erases them too.")
 
 
 def _describe(result: PruneResult) -> str:

@@ -66,7 +66,7 @@ def examine_drift(
         count = max(map(len, series), default=0)
         needed = 1 if profile else _MIN_REFERENCE + MIN_QUESTIONS
         raise ConfigurationError(
-            f"{path} has {count} questions of one model, too few to look for drift: {needed} are needed.",
+            f"Too few questions to look for drift: {path} has {count} of one model, and {needed} are needed.",
             hint="Give --head: its training's questions are then the reference." if profile is None else "",
         )
     return tuple(results)
