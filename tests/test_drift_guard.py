@@ -48,7 +48,7 @@ def alarms(test: SequentialTest, rows: np.ndarray[Any, Any], step: int = 16) -> 
 def test_questions_like_the_reference_raise_at_most_the_stated_alarms(n_reference: int, is_pool: bool) -> None:
     """50,000 questions, new ones or a pool of as many as the reference, raise at most the 5 alarms of 1 per 10,000.
 
-    In the mean over many runs they raise 0.1 per 10,000, so that 6 or more are a chance of less than one in a million.
+    In the mean over many runs they raise 0.2 per 10,000, so that 6 or more are a chance of about one in 1,500.
     """
     rng = np.random.default_rng(n_reference)
     test = sequential_test(draw(rng, n_reference))
@@ -61,7 +61,7 @@ def test_more_false_alarms_are_allowed_if_asked_for_and_stay_below_what_was_aske
     count = sum(
         len(alarms(sequential_test(draw(rng, 300), questions_per_false_alarm=200), draw(rng, 10_000))) for _ in range(3)
     )
-    assert 3 <= count <= 150
+    assert 1 <= count <= 150
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.6, 77), (1.0, 30), (2.0, 12)])
@@ -152,7 +152,17 @@ def test_likelihood_ratios_have_the_mean_one_over_the_urn() -> None:
             test = sequential_test(reference)
             test.update(row)
             total += weight * test._ratios[column]
-        assert total / (len(reference) + 1) == pytest.approx(np.ones(8), rel=1e-9)
+        # The first question's R is the ratio itself, a thousandth forgotten.
+        assert total / (len(reference) + 1) == pytest.approx(np.full(8, 0.999), rel=1e-9)
+
+
+def test_a_statistic_that_is_always_the_same_raises_no_alarm() -> None:
+    """The sum over all times of a change grows by one per question; what is forgotten keeps it at 1,000."""
+    test = sequential_test(np.full((100, S), 20.0))
+    rows = np.full((1000, S), 20.0)
+    assert not any(test.update(rows) for _ in range(200))
+    assert 500 < test.evidence.max() < 1001
+    assert test.shares.max() < 0.01
 
 
 # --- the guard

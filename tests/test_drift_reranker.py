@@ -16,7 +16,7 @@ from swift_client import Cascade, Event, Selection, SwiftReranker
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ArtifactError, ConfigurationError, RejectedError
 from swift_client.models import HeadArtifact, load, save
-from swift_client.monitoring import DriftGuard, build_profile, question_statistics
+from swift_client.monitoring import STATISTICS, DriftGuard, build_profile, question_statistics
 from swift_client.selection.select import SelectionConfig, score_completions
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import recipe_of, train
@@ -230,7 +230,7 @@ def test_chat_replies_bring_their_model_and_system_fingerprint(is_stream: bool) 
             names.extend(options["fingerprints"])
             return super().observe(*args, **options)
 
-    rows = np.random.default_rng(0).normal(size=(40, 16))
+    rows = np.random.default_rng(0).normal(size=(40, len(STATISTICS)))
     with FaultServer() as server:
         if is_stream:
             choice = {"index": 0, "delta": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}

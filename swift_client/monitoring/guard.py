@@ -285,8 +285,7 @@ class _ModelState:
             evidence: dict[str, float] = {}
             for comparison in self._comparisons.values():
                 test = comparison.test
-                shares = np.clip(np.log(np.maximum(test.evidence, 1.0)) / math.log(test.threshold), 0.0, 1.0)
-                for name, share in zip(comparison.names, shares.tolist(), strict=True):
+                for name, share in zip(comparison.names, test.shares.tolist(), strict=True):
                     evidence[name] = max(share, evidence.get(name, 0.0))
             return DriftStatus(
                 provider=self._provider,

@@ -7,11 +7,12 @@ of J alternatives, tilts exp(θφ) of the ranks' normal scores φ for shifts and
 
     Λ = exp(θφ(cell)) / mean of exp(θφ) over the urn
 
-has the mean 1 under the null. The CUSUM R ← max(1, R) Λ is at most the sum of the likelihood ratios over all times at
-which the change may have begun; that sum minus the number of questions is a martingale, so that R ≥ A comes at most
-once in A questions on average (e-detectors, arXiv 2203.03532). The mean over the J alternatives keeps that, and with
-the threshold A · S for each of S statistics the alarms of all together are at most one in A questions, however the
-statistics depend on each other.
+has the mean 1 under the null. R ← γ (1 + R) Λ is at most the sum of the likelihood ratios over all times at which the
+change may have begun (Shiryaev and Roberts); that sum minus the number of questions is a martingale, so that R ≥ A
+comes at most once in A questions on average (e-detectors, arXiv 2203.03532). The mean over the J alternatives keeps
+that, and with the threshold A · S for each of S statistics the alarms of all together are at most one in A questions,
+however the statistics depend on each other. The factor γ = 1 - 1 / W forgets: with Λ = 1 for ever, as for a statistic
+that is always the same, R ends at W, far below the threshold.
 
 A lasting difference between the reference's questions and the later ones, such as another mix of topics, is absorbed:
 the urn fills with later questions. A statistic under alarm adds nothing to its urn, so that a change does not become
@@ -34,8 +35,9 @@ SPREADS = (-0.8, 0.25)
 # Limit of the reference's questions in the urn. A larger reference would report small differences of its questions
 # from the later ones, which are normal between data sets.
 MAX_REFERENCE = 400.0
-# R at which an alarm ends, as a share of the threshold on a log scale.
-END_SHARE = 0.4
+# W over the number of questions per false alarm.
+MEMORY_SHARE = 0.1
+END = 2.0  # R over W at which an alarm ends
 MAX_EXCESS = 100.0  # largest R over the threshold, so that an alarm can end
 
 
@@ -71,9 +73,10 @@ class SequentialTest:
         self._first_cells = rows * (cells + 1)
         self._sums = np.einsum("sc,scj->sj", weights, tilts)
         self._total = weights.sum(axis=1)
-        self._ratios = np.ones_like(self._sums)
+        self._ratios = np.zeros_like(self._sums)
         self.threshold = questions_per_false_alarm * len(edges)
-        self._end = self.threshold**END_SHARE
+        self._memory = max(2.0, MEMORY_SHARE * questions_per_false_alarm)
+        self._decay = 1.0 - 1.0 / self._memory
         self.is_alarmed = np.zeros(len(edges), np.bool_)
         self._any_alarm = False
 
@@ -90,7 +93,8 @@ class SequentialTest:
             cells[is_missing] = self._missing
         cells += self._first_cells
         tilts = self._tilts.take(cells, axis=0)
-        learnt, present = tilts, np.ones(rows.shape) if not has_missing else (~is_missing).astype(np.float64)
+        present = np.ones(rows.shape) if not has_missing else (~is_missing).astype(np.float64)
+        learnt, begun = tilts, present
         if self._any_alarm:
             is_learning = ~self.is_alarmed
             learnt, present = tilts * is_learning[:, None], present * is_learning
@@ -98,13 +102,13 @@ class SequentialTest:
         sums = np.cumsum(np.concatenate([self._sums[None], learnt]), axis=0)
         totals = np.cumsum(np.concatenate([self._total[None], present]), axis=0)
         self._sums, self._total = sums[-1], totals[-1]
-        tilts *= totals[:-1, :, None]
+        tilts *= self._decay * totals[:-1, :, None]
         tilts /= sums[:-1]
         if has_missing:
             tilts[is_missing] = 1.0
         ratios = self._ratios
-        for row in tilts:
-            np.maximum(ratios, 1.0, out=ratios)
+        for row, one in zip(tilts, begun[:, :, None], strict=True):
+            ratios += one
             ratios *= row
         if self._any_alarm or ratios.max() >= self.threshold:
             return self._change_alarms()
@@ -116,7 +120,7 @@ class SequentialTest:
         evidence = self.evidence
         raised = (evidence >= self.threshold) & ~self.is_alarmed
         self.is_alarmed |= raised
-        self.is_alarmed &= evidence > self._end
+        self.is_alarmed &= evidence > END * self._memory
         self._any_alarm = bool(self.is_alarmed.any())
         numbers: list[int] = np.flatnonzero(raised).tolist()
         return numbers
@@ -126,6 +130,13 @@ class SequentialTest:
         """(S,) mean R over the alternatives; an alarm begins at ``threshold``."""
         means: F64 = self._ratios.mean(axis=1)
         return means
+
+    @property
+    def shares(self) -> F64:
+        """(S,) ``evidence`` on a log scale, 0..1: 0 up to what is usual without a change, 1 where an alarm begins."""
+        excess = np.log(np.maximum(self.evidence / self._memory, 1.0))
+        clipped: F64 = np.minimum(excess / np.log(self.threshold / self._memory), 1.0)
+        return clipped
 
 
 def _tilts(weights: F64) -> F64:

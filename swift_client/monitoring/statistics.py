@@ -1,7 +1,8 @@
 """Statistics of one question's completions that show if a model, or what is between you and it, has changed.
 
-Lengths are those of the first four completions, and tokens at most 32 of each of the first two, with their first five
-alternatives: the cost does not grow with the answers, and means over these tokens differ less than questions do.
+Lengths, and the lowest logprob, are those of the first four completions, and tokens at most 32 of each of the first
+two, with their first five alternatives: the cost hardly grows with the answers, and means over these tokens differ less
+than questions do.
 Several questions are computed at once, since a call of numpy costs more than the numbers of one question.
 """
 
@@ -72,6 +73,7 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
         "agreement": Statistic("agreement", "share of the leading answer among those that could be read, 0..1"),
         "answered": Statistic("readable answers", "share of completions with a readable answer, 0..1"),
         "accepted": Statistic("accepted answers", "1 if the answer was accepted, else 0"),
+        "lowest_logprob": Statistic("least likely token", "lowest logprob of a chosen token, in nats"),
     }
 )
 
@@ -112,7 +114,8 @@ def question_statistics(
 def statistics_of(questions: Sequence[Question]) -> F64:
     """Compute the statistics of Q questions, (Q, S) float64; see ``question_statistics()``."""
     result = np.empty((len(questions), len(STATISTICS)))
-    result[:, _TOKEN_COLUMNS:] = [_whole_values(question) for question in questions]
+    result[:, _TOKEN_COLUMNS:-1] = [_whole_values(question) for question in questions]
+    result[:, -1] = _lowest_logprobs(questions)
     tokens = [_sample_tokens(question.completions) for question in questions]
     widths = {part.widths for part in tokens if part.size}
     if len(widths) > 1:  # lists of other lengths would change the numbers of the other questions
@@ -155,6 +158,18 @@ def _whole_values(question: Question) -> tuple[float, ...]:
         answered,
         math.nan if accepted is None else float(accepted),
     )
+
+
+def _lowest_logprobs(questions: Sequence[Question]) -> F64:
+    """Return the lowest chosen logprob of each question, (Q,); NaN without tokens."""
+    parts = [[completion.logprobs for completion in question.completions[:MAX_COMPLETIONS]] for question in questions]
+    counts = np.array([sum(map(len, part)) for part in parts])
+    lowest = np.full(len(questions), np.nan)
+    filled = counts > 0
+    if filled.any():
+        starts = (np.cumsum(counts) - counts)[filled]
+        lowest[filled] = np.minimum.reduceat(np.concatenate([array for part in parts for array in part]), starts)
+    return lowest
 
 
 class _Tokens(NamedTuple):
