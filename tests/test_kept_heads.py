@@ -226,6 +226,9 @@ def test_the_command_lists_and_rolls_back(path: Path, tmp_path: Path) -> None:
     assert load(path).training["questions"] == facts["questions"]
     assert last.returncode == 3
     assert b"No earlier head is kept" in last.stderr
+    missing = command("rollback", str(tmp_path / "mistyped.safetensors"), "--list", cwd=tmp_path)
+    assert missing.returncode == 3
+    assert b"There is no head" in missing.stderr
 
 
 def test_the_command_takes_the_name_of_a_head_and_refuses_a_packaged_one(folder: Path, tmp_path: Path) -> None:

@@ -144,6 +144,26 @@ def test_too_few_feedbacks_are_counted_before_anything_is_trained(tmp_path: Path
     assert f"About {5 * (30 - held_out)} more answers with feedback" in error.value.hint
 
 
+def test_graded_questions_are_not_counted_as_feedback(tmp_path: Path, groups: list[Group]) -> None:
+    from tests.test_agreement import samples_file
+
+    path, samples = write(tmp_path, old_head(provider="pocket"), groups[:60], provider="pocket")
+    graded = samples_file(tmp_path / "graded.db", groups[60:100])
+    with pytest.raises(ConfigurationError, match="Of 60 answers with feedback"):
+        retrain([samples, graded], path)
+
+
+def test_the_head_in_use_is_no_place_for_the_new_one(tmp_path: Path, groups: list[Group]) -> None:
+    path, samples = write(tmp_path, old_head(), groups)
+    before = path.read_bytes()
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(path)
+    for out in (path, link):
+        with pytest.raises(ConfigurationError, match="would be lost"):
+            retrain(samples, path, out=out)
+    assert path.read_bytes() == before
+
+
 def test_graded_files_without_feedback_are_judged_by_their_grades(tmp_path: Path, groups: list[Group]) -> None:
     from tests.test_agreement import samples_file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from swift_client.training.calibration import fit_isotonic, fit_platt
 from swift_client.training.fit import fit
 from swift_client.training.losses import LOSSES, Labels
 from swift_client.training.metrics import brier, expected_calibration_error, pooled_auroc
+from swift_client.training.question_kind import sketch_questions
 from swift_client.types import Bool, Selection
 from tests.feedback_files import write_choices
 from tests.graded import graded_groups
@@ -223,6 +225,17 @@ def test_a_file_with_too_little_feedback_certifies_nothing_and_says_why(tmp_path
 
     assert result.acceptance is None
     assert "too rare" in result.reason
+
+
+def test_feedback_on_choices_of_another_kind_is_not_called_rare_alone(tmp_path: Path) -> None:
+    groups = graded_groups(60, signal=4.0, seed=9, right=0.9, n=N)
+    write_choices(tmp_path / "kept.db", groups, SelectionConfig(scorer=head()), chance=lambda selection: 1.0)
+    other = [[{"role": "user", "content": f"Translate the poem number {number} into French."}] for number in range(100)]
+    own = replace(head(), sketch=sketch_questions(other, np.arange(100) % 5))
+    result = training.calibrate(own, tmp_path / "kept.db", risk=0.3, n=N, split="all", feedback=True)
+
+    assert result.acceptance is None
+    assert "another kind" in result.reason
 
 
 def test_training_learns_from_feedback_and_takes_its_verdict_from_grades(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class HeldOut:
         split: The split of both heads.
         known: Held-out questions of which it is known whether the choice, or any answer, is right.
         effective: Number of equally weighted questions that are worth as much (Kish).
-        trainable: Labelled questions that train and calibrate.
+        trainable: Questions of the same kind that train and calibrate: with feedback, or graded.
         repeated: Held-out questions that are left out, since a question with the same messages trains.
         unknown: Held-out choices of groups without any feedback.
     """
@@ -60,7 +60,7 @@ class HeldOut:
                 if self._may_judge(group):
                     tests.append((_message_key(group), group.weight, is_known))
             elif is_known:
-                self.trainable += 1
+                self.trainable += self._may_judge(group)
                 if (key := _message_key(group)) is not None:
                     self._training_messages.add(key)
             progress("questions", done)

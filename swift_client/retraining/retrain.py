@@ -65,12 +65,17 @@ def retrain(
         progress: called with a stage, such as "questions" or "epochs", and the number done.
 
     Raises:
-        ConfigurationError: too few held-out questions, or no head can be trained on these samples.
+        ConfigurationError: too few held-out questions, no head can be trained on these samples, or ``out`` is the head
+            in use.
         ArtifactError: the head in use cannot be read, or is of another model.
         MissingExtraError: the extra "train" is not installed.
     """
     path = find_head_file(head)
     old = load_any_head(path)
+    if out is not None and os.path.realpath(out) == os.path.realpath(path):
+        raise ConfigurationError(
+            f"{out} is the head in use, which would be lost.", hint="install=True (--install) replaces it and keeps it."
+        )
     spec = get_answer_spec(old) if isinstance(answer, EllipsisType) else answer
     split, notes = get_split(old)
     if not split.test:

@@ -22,12 +22,15 @@ def rollback(
     as_json: options.Json = False,
 ) -> None:
     """Put back the head that a newer one replaced; the newer one is kept too."""
+    from swift_client.errors import ArtifactError
     from swift_client.models.replaced_heads import find_head_file, kept_heads
     from swift_client.models.replaced_heads import rollback as put_back
 
     path = find_head_file(head)
     target = None if only_list else put_back(path, to=to)
     rows = [_describe(row) for row in kept_heads(path)]
+    if not rows and not path.exists():
+        raise ArtifactError(f"There is no head {path}.", hint="Check the path.")
     if as_json:
         output.print_json({"head": str(path), "restored": target and target.number, "kept": rows})
         return

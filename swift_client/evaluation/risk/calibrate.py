@@ -78,8 +78,9 @@ class Acceptable:
             )
         if not self.tested.accepted and self.feedback:
             return (
-                f"Feedback on confident choices is too rare: thinned to a random sample of the {self.questions} "
-                f"choices, fewer than {min_right} are left at each threshold, and {target} takes so many."
+                f"Too few choices remain: feedback on confident ones is too rare, or they are of another kind than the "
+                f"head's. Thinned to a random sample of the {self.questions} choices, those that can be accepted are "
+                f"too few at each threshold: {target} takes {min_right} right answers at the very least."
             )
         if not self.tested.accepted:
             counts = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
