@@ -164,6 +164,15 @@ def test_the_head_in_use_is_no_place_for_the_new_one(tmp_path: Path, groups: lis
     assert path.read_bytes() == before
 
 
+def test_a_head_that_changed_during_the_training_is_not_replaced(tmp_path: Path, groups: list[Group]) -> None:
+    path, samples = write(tmp_path, old_head(), groups)
+    other = old_head(beta=1.0)
+    with pytest.raises(ConfigurationError, match="changed while the new head was trained"):
+        retrain(samples, path, install=True, progress=lambda stage, done: save(other, path))
+    assert load(path).beta == 1.0
+    assert kept_heads(path) == ()
+
+
 def test_graded_files_without_feedback_are_judged_by_their_grades(tmp_path: Path, groups: list[Group]) -> None:
     from tests.test_agreement import samples_file
 

@@ -65,8 +65,8 @@ def retrain(
         progress: called with a stage, such as "questions" or "epochs", and the number done.
 
     Raises:
-        ConfigurationError: too few held-out questions, no head can be trained on these samples, or ``out`` is the head
-            in use.
+        ConfigurationError: too few held-out questions, no head can be trained on these samples, ``out`` is the head
+            in use, or that one changed meanwhile.
         ArtifactError: the head in use cannot be read, or is of another model.
         MissingExtraError: the extra "train" is not installed.
     """
@@ -116,6 +116,11 @@ def retrain(
     if is_better and out is not None:
         save(new, out)
     if is_better and install:
+        if head_digest(load_any_head(path)) != head_digest(old):
+            raise ConfigurationError(
+                f"{path} changed while the new head was trained, so both were not compared: nothing was installed.",
+                hint="Run it again.",
+            )
         install_head(new, path)
     target = path if is_better and install else out if is_better and out is not None else None
     return Retraining(
