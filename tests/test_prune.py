@@ -415,8 +415,8 @@ def test_another_age_is_refused(age: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "one thing at a time"),
-        ({"user": "a", "question": "b"}, "one thing at a time"),
+        ({}, "exactly one criterion"),
+        ({"user": "a", "question": "b"}, "exactly one criterion"),
         ({"user": ""}, "user= must be an id"),
         ({"user": "a", "undated": True}, "undated= needs older_than="),
     ],

@@ -120,7 +120,7 @@ class FeedbackGroups(StoredGroups):
         if not any(choice.feedback for choice in choices):
             raise ConfigurationError(
                 "The files have no feedback on a choice.",
-                hint="Give it with `swift-client feedback FILE ID --correct`, on choices of best_of with store=.",
+                hint="Give it with `swift-client feedback FILE ID --correct`, on choices that a samples file has.",
             )
         is_known = np.array([choice.is_known for choice in choices], np.bool_)
         self.bias: SelectionBias = estimate_bias([choice.appearance for choice in choices], is_known)

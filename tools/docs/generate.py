@@ -158,7 +158,8 @@ def command_reference() -> str:
         text += f"\n## swift-client {name}\n\n{plain(command.help)}\n"
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
-        usage = " ".join(p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments)
+        names = [(p.metavar or p.name.upper()) + ("..." if p.nargs == -1 else "") for p in arguments]
+        usage = " ".join(name if p.required else f"[{name}]" for name, p in zip(names, arguments, strict=True))
         text += f"\n`swift-client {name} {usage + ' ' if usage else ''}[OPTIONS]`\n"
         rows = [[f"`{', '.join([*p.opts, *p.secondary_opts])}`", default(p), plain(p.help)] for p in options]
         text += f"\n{table(['option', 'default', 'meaning'], rows)}" if rows else ""

@@ -135,7 +135,7 @@ def _examine(
         compared=tuple(names),
         movements=tuple(movements),
         reasons=find_reasons(series, movements),
-        notes=(f"Not compared, since the reference does not have it: {', '.join(missing)}.",) if missing else (),
+        notes=(f"Not compared, since the reference lacks them: {', '.join(missing)}.",) if missing else (),
         traces={name: _trace(name, tested[:, names.index(name)]) for name in moved},
     )
 

@@ -48,7 +48,7 @@ class Criterion:
             if text is not None and (not isinstance(text, str) or not text):
                 raise ConfigurationError(f"{name}= must be an id, as text.", hint=_ONE_HINT)
         if [older_than, *texts.values()].count(None) != 3:
-            raise ConfigurationError("Say what to erase, by one thing at a time.", hint=_ONE_HINT)
+            raise ConfigurationError("An erasure has exactly one criterion.", hint=_ONE_HINT)
         if undated and older_than is None:
             raise ConfigurationError("undated= needs older_than=.", hint="Give an age too, such as older_than=30d.")
         if older_than is not None:
