@@ -13,6 +13,7 @@ import pytest
 from swift_client import AsyncSwiftReranker, SwiftReranker, answers
 from swift_client.collect.collect import collect
 from swift_client.collect.import_samples import import_samples
+from swift_client.dataset.add_answers import add_answers
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.features.registry import FEATURES, RESPONSE_TERMS, response_terms, token_features
@@ -223,6 +224,63 @@ def test_a_failing_function_stores_nothing_and_a_note_says_so(server: FaultServe
     assert leaks(tmp_path) == []
 
 
+def test_a_slow_function_keeps_nobody_out_of_the_file(server: FaultServer, tmp_path: Path) -> None:
+    path = tmp_path / "samples.db"
+    n_locks = 0
+
+    def write_beside(text: str) -> str:
+        nonlocal n_locks
+        if path.exists():
+            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")  # fails if the file is locked
+            connection.execute("ROLLBACK")
+            connection.close()
+            n_locks += 1
+        return text
+
+    with reranker(server, path, redact=write_beside) as best:
+        assert not any("stored" in note for note in best.best_of(MESSAGES, n=2).notes)
+    questions = [StoredQuestion(id="q1", messages=tuple(MESSAGES), answer=CARD)]
+    collect(
+        questions, path.with_name("c.db"), provider="openai-compatible", model="m", base_url=server.url, api_key="k",
+        n=1, redact=write_beside,
+    )  # fmt: skip
+
+    assert n_locks > 8
+
+
+@pytest.mark.parametrize("keep", ["all", "arrays"])
+def test_structured_answers_stay_different(server: FaultServer, tmp_path: Path, keep: str) -> None:
+    mails = ("a@example.org", "b@example.org", "a@example.org")
+    server.answers = tuple(f'{{"name": "Jane", "mail": "{mail}"}}' for mail in mails)
+    properties = {"name": {"type": "string"}, "mail": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    path = tmp_path / "samples.db"
+    with reranker(server, path, redact=["mails"], keep=keep) as best:
+        assert best.best_of("Whose?", n=3, response_model=schema).parsed["mail"] == "a@example.org"
+
+    with SelectionStore(path) as store:
+        (question,), (selection,) = store.questions(), store.selections()
+        texts = [sample.completion.text for sample in store.samples(question.id)]
+    read = answers.read(texts, "json")
+    assert read.groups == (0, 1, 0)
+    assert selection.answer == read.values[0]
+
+
+def test_reference_answers_that_are_added_later_are_redacted_too(tmp_path: Path) -> None:
+    prompt = "What is the address?"
+    rows = [{"id": "a", "prompt": prompt, "completions": [{"text": f"The answer is {MAIL}"}, {"text": "4"}]}]
+    questions = [StoredQuestion(id="q", messages=({"role": "user", "content": prompt},), answer=(MAIL, "4"))]
+    import_samples(rows, tmp_path / "preset.db", model="m", redact=["mails"])
+    import_samples(rows, tmp_path / "function.db", model="m", redact=lambda text: text.replace(MAIL, "[mail]"))
+
+    summary = add_answers(tmp_path / "preset.db", questions)
+    assert (summary.matched, summary.right) == (1, 1)  # "4"; of the other nobody knows
+    with pytest.raises(ConfigurationError, match="function of redact="):
+        add_answers(tmp_path / "function.db", questions)
+    assert leaks(tmp_path) == []
+
+
 def test_a_file_is_wholly_redacted_or_not_at_all(server: FaultServer, tmp_path: Path) -> None:
     path = tmp_path / "samples.db"
     with reranker(server, path, redact=["mails"]) as best:
@@ -275,6 +333,7 @@ def test_hidden_states_are_refused_since_they_give_the_text_back(tmp_path: Path)
     [
         ({"redact": "names"}, "no preset 'names'"),
         ({"redact": ["mails", 3]}, "no preset 3"),
+        ({"redact": [["mails"]]}, r"no preset \['mails'\]"),
         ({"redact": lambda text: 3}, "returned int"),
         ({"keep": "texts"}, "keep='texts' is unknown"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 
 import numpy as np
@@ -247,6 +249,47 @@ def test_messages_lose_private_texts_and_media_but_not_their_structure() -> None
     stored = policy.messages(messages("x@example.org", spoken))
 
     assert list(stored) == messages("[mail]", {"type": "text", "text": "[input_audio]"})
+
+
+@pytest.mark.parametrize(
+    ("preset", "secret"),
+    [
+        ("mails", "jane@example.org"),
+        ("phones", "+49 171 5550123"),
+        ("phones", "+49\u00a0171\u00a05550123"),
+        ("keys", "sk-proj-abcDEF1234567890abcd"),
+        ("ibans", "DE89 3704 0044 0532 0130 00"),
+        ("cards", "4111\u00a01111\u00a01111\u00a01111"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "Hi:\n", "\r\n", "\t", "Grüße\n", '"'])
+def test_private_data_behind_the_escapes_of_json_is_replaced_and_the_json_stays_whole(
+    preset: str, secret: str, before: str
+) -> None:
+    policy = create_policy([preset], "all", answers.read_answer)
+    assert policy is not None
+    value = {"body": f"{before}{secret}\nBye 😀", "n": 4}
+    mark = f"[{preset.removesuffix('s')}]"
+    everything_escaped = json.dumps(value).replace("@", "\\u0040").replace("+", "\\u002b").replace("\\n", "\\u000a")
+
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), everything_escaped):
+        assert json.loads(policy.text(text)) == {"body": f"{before}{mark}\nBye 😀", "n": 4}
+        assert policy.text(json.dumps({"arguments": text})).count(mark) == 1  # JSON in JSON
+
+
+def test_a_function_sees_what_json_escapes() -> None:
+    policy = create_policy(lambda text: re.sub(r"\bJürgen\b", "[name]", text), "all", answers.read_answer)
+    assert policy is not None
+
+    assert json.loads(policy.text(json.dumps({"a": "Hi\nJürgen"}))) == {"a": "Hi\n[name]"}
+
+
+def test_formulas_that_look_like_escapes_stay() -> None:
+    policy = create_policy(list(PRESETS), "all", answers.read_answer)
+    assert policy is not None
+    text = r"\nabla f = \frac{\text{d}}{\theta}, \u00e9, C:\temp\new"
+
+    assert policy.text(text) == text
 
 
 def test_whole_numbers_and_inline_data_are_no_way_around() -> None:

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,13 +143,33 @@ class FileTexts:
         """Return messages as they are stored."""
         return messages if self._policy is None else self._policy.messages(messages)
 
-    def answer(self, answer: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        """Return a reference answer, or several, as stored; None if no text is kept."""
-        if self._policy is None or answer is None:
+    def answer(self, run: Run, answer: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        """Return a reference answer, or several, as stored; None if no text is kept.
+
+        Without a policy, the presets of the file apply.
+
+        Raises:
+            ConfigurationError: there is no policy, and the file was made with a function of the user.
+        """
+        if answer is None or (policy := self._policy or self._recorded_policy(run)) is None:
             return answer
-        if self._policy.keep == "arrays":
+        if policy.keep == "arrays":
             return None
-        return self._policy.text(answer) if isinstance(answer, str) else tuple(map(self._policy.text, answer))
+        return policy.text(answer) if isinstance(answer, str) else tuple(map(policy.text, answer))
+
+    def _recorded_policy(self, run: Run) -> StoragePolicy | None:
+        """Return the policy of the file for texts that are no answers of a model; None if it keeps everything."""
+        record = FileRecord.read(run)
+        if record is None:
+            return None
+        from swift_client.redaction.policy import CUSTOM, create_policy
+
+        if CUSTOM in record.redact and record.keep == "all":
+            raise ConfigurationError(
+                f"Answers cannot be added to {self._path}: the function of redact= that it was made with is not known.",
+                hint="Give the answers with the questions when you collect them, with the same redact=.",
+            )
+        return create_policy(sorted(record.redact - {CUSTOM}), record.keep, attrgetter("text"))
 
     def settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return the settings of a request as they are stored."""

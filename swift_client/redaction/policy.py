@@ -6,11 +6,13 @@ import hmac
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from swift_client.errors import ConfigurationError
+from swift_client.redaction.escapes import redact_escaped
 from swift_client.redaction.hashes import hash_id
 from swift_client.redaction.presets import PRESETS
 from swift_client.redaction.stand_ins import replace_tokens
@@ -58,7 +60,7 @@ class StoragePolicy:
         if self.keep == "arrays":
             return ""
         for function in self.functions:
-            text = _call(function, text)
+            text = redact_escaped(partial(_call, function), text)
         return text
 
     def messages(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -224,7 +226,7 @@ def create_policy(redact: object, keep: str, read_answer: AnswerFunction) -> Sto
     items: Iterable[Any] = () if redact is None else redact if isinstance(redact, list | tuple) else [redact]
     rules = list(items)
     for item in rules:
-        if not callable(item) and item not in PRESETS:
+        if not callable(item) and not (isinstance(item, str) and item in PRESETS):
             raise ConfigurationError(
                 f"redact= has no preset {item!r}.", hint=f"The presets are {', '.join(sorted(PRESETS))}."
             )

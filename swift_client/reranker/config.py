@@ -25,6 +25,7 @@ from swift_client.adapters import (
 from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.answers import Spec, read_answer
+from swift_client.answers.json import is_json
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.models.resolve_head import Head, ResolvedHead, resolve_head
@@ -49,7 +50,7 @@ from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import AnswerStore, ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
-from swift_client.types import Event, Message, Method
+from swift_client.types import Completion, Event, Message, Method
 from swift_client.validation import check_reference, require_int, require_positive
 from swift_client.verify.verifier import Verifier, resolve_verifier
 
@@ -325,7 +326,14 @@ def resolve_policy(redact: Redact, keep: str, answer: Spec) -> StoragePolicy | N
         return None
     from swift_client.redaction.policy import create_policy
 
-    return create_policy(redact, keep, partial(read_answer, spec=answer if answer is not None else "auto"))
+    return create_policy(redact, keep, partial(_read_stored_answer, spec=answer if answer is not None else "auto"))
+
+
+def _read_stored_answer(completion: Completion, spec: Spec) -> str | None:
+    """Return the answer of a completion as votes compare it; "auto" reads structured answers too."""
+    answer = read_answer(completion, spec)
+    is_structured = answer is None and spec == "auto" and is_json(completion.text)
+    return read_answer(completion, "json") if is_structured else answer
 
 
 def _resolve_drift(

@@ -136,19 +136,24 @@ class SampleStore(QuestionRanges):
         Raises:
             ConfigurationError: a stored id has another prompt; nothing is added.
         """
+        with self._read_session() as run:  # not yet a transaction: redaction may be slow, and others wait for that
+            rows = [
+                (question, to_json(self._texts.messages(question.messages)), self._texts.answer(run, question.answer))
+                for question in questions
+            ]
         with self._transaction() as run:
-            for question in questions:
-                messages = to_json(self._texts.messages(question.messages))
-                answer = records.pack_answer(self._texts.answer(question.answer))
+            for question, messages, stored_answer in rows:
+                answer = records.pack_answer(stored_answer)
                 stored = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
                 if stored is None:
                     self._texts.claim(run)
                     row = (question.id, messages, answer, question.family)
                     run("INSERT INTO question VALUES (?, ?, ?, ?)", row)
                 elif stored[0] != messages:
+                    also = ", and redact= as it was" if self._texts.has_policy else ""
                     raise ConfigurationError(
                         f"{self.path} contains question {question.id!r} with another prompt.",
-                        hint="Give changed questions a new id.",
+                        hint=f"Give changed questions a new id{also}.",
                     )
                 else:  # answers are often corrected after the samples were paid for
                     run(
@@ -212,13 +217,12 @@ class SampleStore(QuestionRanges):
         question, settings = request_key.question, self._texts.settings(json.loads(request_key.settings_json))
         with self._texts_session() as run:
             question_id = self._texts.stored_id(run, question.id)
-        packed = self._pack(completions, question_id)
+        packed, messages = self._pack(completions, question_id), to_json(self._texts.messages(question.messages))
         seed = None if request_key.seed is None else request_key.seed + first_index
         with self._transaction() as run:
             add_tables(self._connection, ORIGINS)
             self._texts.claim(run)
             users = self._texts.stored_users(run, request_key.user_digests)
-            messages = to_json(self._texts.messages(question.messages))
             run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question_id, messages))
             run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (REQUEST_PREFIX + question_id, to_json(settings)))
             rows = run(
