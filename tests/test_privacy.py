@@ -230,9 +230,9 @@ def test_a_slow_function_keeps_nobody_out_of_the_file(server: FaultServer, tmp_p
 
     def write_beside(text: str) -> str:
         nonlocal n_locks
-        if path.exists():
-            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-            connection.execute("BEGIN IMMEDIATE")  # fails if the file is locked
+        for file in tmp_path.glob("*.db"):
+            connection = sqlite3.connect(file, timeout=1, isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")  # fails if the file stays locked while this runs
             connection.execute("ROLLBACK")
             connection.close()
             n_locks += 1
@@ -242,7 +242,7 @@ def test_a_slow_function_keeps_nobody_out_of_the_file(server: FaultServer, tmp_p
         assert not any("stored" in note for note in best.best_of(MESSAGES, n=2).notes)
     questions = [StoredQuestion(id="q1", messages=tuple(MESSAGES), answer=CARD)]
     collect(
-        questions, path.with_name("c.db"), provider="openai-compatible", model="m", base_url=server.url, api_key="k",
+        questions, tmp_path / "c.db", provider="openai-compatible", model="m", base_url=server.url, api_key="k",
         n=1, redact=write_beside,
     )  # fmt: skip
 
