@@ -239,7 +239,7 @@ def test_too_few_questions_are_an_error_with_advice(tmp_path: Path, capsys: pyte
     path = write_choices(tmp_path / "few.db", lambda rng, number: answers(rng), questions=40)
     assert run(["drift", str(path), "--json"]) == 3
     error = json.loads(capsys.readouterr().out)["error"]
-    assert "40 questions" in error["message"]
+    assert "40 of one model" in error["message"]
     assert "--head" in error["hint"]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from dataclasses import replace
 from threading import Thread
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from swift_client.errors import ConfigurationError
+from swift_client.models import DriftProfile
 from swift_client.monitoring import STATISTICS, DriftGuard, SequentialTest, build_profile, question_statistics
 from swift_client.monitoring.guard import BATCH, Alarm
 from swift_client.types import Completion
@@ -30,7 +34,7 @@ def draw(rng: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
 
 
 def sequential_test(reference: np.ndarray[Any, Any], **options: float) -> SequentialTest:
-    profile = build_profile(reference)
+    profile = build_profile({1: reference})
     return SequentialTest(profile.edges[0], profile.counts[0], **options)
 
 
@@ -251,6 +255,83 @@ def test_a_question_with_too_few_completions_is_skipped() -> None:
     assert guard.observe([completion(rng)], provider="p", model="m") == ()
     status = guard.status()[0]
     assert (status.questions, status.skipped) == (0, 2)
+
+
+@pytest.mark.parametrize("change", [1.0, 2.0, -3.0])
+def test_an_alarm_ends_soon_after_its_change_beside_a_small_lasting_difference(change: float) -> None:
+    """Questions that differ by 0.2 standard deviations are normal, so that they must not keep an alarm alive."""
+    ends = []
+    for seed in range(9):
+        rng = np.random.default_rng(seed)
+        test = sequential_test(rng.normal(size=(400, S)))
+        rows = rng.normal(size=(320 + 96 + 640, S)) + 0.2
+        rows[320:416, 0] += change
+        alarms(test, rows[:320])
+        alarms(test, rows[320:416])
+        assert test.is_alarmed[0]
+        for end in range(432, len(rows), 16):
+            test.update(rows[end - 16 : end])
+            if not test.is_alarmed[0]:
+                break
+        ends.append(end - 416)
+    assert np.median(ends) <= 96
+
+
+def test_a_change_without_an_end_keeps_the_evidence_finite() -> None:
+    rng = np.random.default_rng(26)
+    test = sequential_test(rng.normal(size=(400, S)))
+    alarms(test, rng.normal(size=(2000, S)) + 9.0)
+    assert test.is_alarmed.all()
+    assert test.evidence == pytest.approx(np.full(S, test.threshold * 100))
+    test.update(rng.normal(size=(64, S)))
+    assert not test.is_alarmed.any()
+
+
+def test_a_reference_without_a_statistic_of_today_compares_nothing() -> None:
+    rng = np.random.default_rng(23)
+    profile = guard_of(rng).profile
+    assert profile is not None
+    unknown = replace(profile, statistics=tuple(f"later_{number}" for number in range(S)))
+    unmeasured = replace(profile, counts=np.zeros_like(profile.counts))
+    for reference in (unknown, unmeasured):
+        guard = DriftGuard(profile=reference)
+        assert not ask(guard, rng, 2 * BATCH)
+        (status,) = guard.status()
+        assert (status.questions, status.skipped, status.evidence) == (0, 2 * BATCH, {})
+
+
+def test_a_question_that_waits_for_its_comparison_does_not_keep_its_answers_in_memory() -> None:
+    rng = np.random.default_rng(24)
+    guard = guard_of(rng)
+    top = np.zeros((1000, 20), np.float32)
+    answer = Completion(
+        text="x",
+        tokens=("t",) * 1000,
+        logprobs=np.zeros(1000, np.float32),
+        top_logprobs=top,
+        censored=np.zeros(1000, np.bool_),
+        hidden_states=np.zeros((1000, 64), np.float16),
+    )
+    kept = [weakref.ref(part) for part in (answer, top, answer.hidden_states)]
+    guard.observe([answer], provider="p", model="m")
+    del answer, top
+    gc.collect()
+    assert [reference() for reference in kept] == [None] * 3
+    (status,) = guard.status()
+    assert status.questions == 1
+
+
+def test_a_guard_refuses_a_second_reference_of_one_model() -> None:
+    rng = np.random.default_rng(25)
+    first, second = guard_of(rng).profile, guard_of(rng).profile
+    assert first is not None
+    assert second is not None
+    guard = DriftGuard()
+    guard.watch("p", "m", first)
+    guard.watch("p", "m", DriftProfile.from_parts(first.facts(), first.tensors()))
+    guard.watch("p", "other", second)
+    with pytest.raises(ConfigurationError, match="p/m with the reference of another head"):
+        guard.watch("p", "m", second)
 
 
 def test_a_guard_without_a_profile_compares_nothing() -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,7 +223,14 @@ def test_quantiles_of_a_profile_are_those_of_the_reference() -> None:
 
 def test_a_profile_needs_enough_questions() -> None:
     with pytest.raises(ConfigurationError, match=f"{MIN_QUESTIONS} questions, and there are 3"):
-        build_profile(np.zeros((3, len(STATISTICS))))
+        build_profile({4: np.zeros((3, len(STATISTICS)))})
+
+
+@pytest.mark.parametrize("rows", [np.zeros((40, len(STATISTICS))), {0: []}, {"4": []}])
+def test_a_profile_needs_the_number_of_completions(rows: Any) -> None:
+    """Rows of several completions would be compared with those of one: an agreement of 1 would be an alarm."""
+    with pytest.raises(ConfigurationError, match="number of completions"):
+        build_profile(rows)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +240,7 @@ def test_a_profile_needs_enough_questions() -> None:
         ({"statistics": ("a", "a")}, "twice"),
         ({"sizes": (0,)}, "sizes"),
         ({"sizes": (1, 1)}, "sizes"),
+        ({"sizes": (1.5,)}, "sizes"),
         ({"edges": np.zeros((1, 2, 3))}, "do not rise"),
         ({"edges": np.full((1, 2, 3), np.nan)}, "do not rise"),
         ({"edges": np.array([[[1.0, np.inf, 2.0]] * 2])}, "do not rise"),

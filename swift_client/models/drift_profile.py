@@ -46,7 +46,8 @@ class DriftProfile:
             raise ValueError("its drift profile has a name that is not text")
         if not (0 < len(names) <= MAX_STATISTICS and len(set(names)) == len(names)):
             raise ValueError("its drift profile has no statistics, too many, or one twice")
-        if not (0 < len(sizes) <= MAX_SIZES and sizes[0] > 0 and all(a < b for a, b in pairwise(sizes))):
+        is_counted = all(isinstance(size, int) for size in sizes)
+        if not (is_counted and 0 < len(sizes) <= MAX_SIZES and sizes[0] > 0 and all(a < b for a, b in pairwise(sizes))):
             raise ValueError("the sizes of its drift profile do not rise from 1")
         shape = (len(sizes), len(names))
         if self.edges.ndim != 3 or self.edges.shape[:2] != shape or not 0 < self.edges.shape[2] <= MAX_EDGES:

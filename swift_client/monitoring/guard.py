@@ -17,7 +17,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, DriftProfile
 from swift_client.monitoring.profile import available
 from swift_client.monitoring.sequential import SequentialTest
-from swift_client.monitoring.statistics import STATISTICS, Question, statistics_of
+from swift_client.monitoring.statistics import STATISTICS, Excerpt, Question, excerpt_statistics, take_excerpt
 from swift_client.types import Completion
 
 # What a reranker does while a model's answers are unlike those of the reference.
@@ -147,10 +147,20 @@ class DriftGuard:
             return alarms + state.compare(completions, n, scores, answers, accepted)
 
     def watch(self, provider: str, model: str | None, profile: DriftProfile) -> None:
-        """Give a model a reference of its own, unless this guard has one for all models or this model has one."""
-        if self.profile is None:
-            with self._lock:
-                self._models.setdefault((provider, model), _ModelState(self, profile, provider, model))
+        """Give a model a reference of its own, unless this guard has one for all models.
+
+        Raises:
+            ConfigurationError: the model has another reference: that of another head.
+        """
+        if self.profile is not None:
+            return
+        with self._lock:
+            state = self._models.setdefault((provider, model), _ModelState(self, profile, provider, model))
+        if not _are_equal(state.profile, profile):
+            raise ConfigurationError(
+                f"The drift guard already compares {state.label} with the reference of another head.",
+                hint="Give the reranker of each head a DriftGuard of its own.",
+            )
 
     def drifted(self, provider: str, model: str | None) -> tuple[str, ...]:
         """Return the statistics of this model that are under alarm, in the order of STATISTICS."""
@@ -174,6 +184,12 @@ class DriftGuard:
         return state
 
 
+def _are_equal(first: DriftProfile, second: DriftProfile) -> bool:
+    """Return True if both are the same distributions of the same statistics."""
+    is_same = first.facts() == second.facts()
+    return is_same and np.array_equal(first.edges, second.edges) and np.array_equal(first.counts, second.counts)
+
+
 class _Comparison:
     """The comparison with the reference for one number of completions per question."""
 
@@ -193,18 +209,18 @@ class _Comparison:
             questions_per_false_alarm=questions_per_false_alarm,
         )
         self.recent: deque[list[float]] = deque(maxlen=RECENT_QUESTIONS)
-        self._waiting: list[Question] = []
+        self._waiting: list[Excerpt] = []  # not the completions, which may be large
 
     def add(self, question: Question) -> list[int]:
         """Compare a question once BATCH of them are there; return the numbers of the statistics whose alarm begins."""
-        self._waiting.append(question)
+        self._waiting.append(take_excerpt(question))
         return self.flush() if len(self._waiting) >= BATCH else []
 
     def flush(self) -> list[int]:
         """Compare the questions that wait."""
         if not self._waiting:
             return []
-        rows = statistics_of(self._waiting)[:, self.positions]
+        rows = excerpt_statistics(self._waiting)[:, self.positions]
         self._waiting.clear()
         self.recent.extend(rows.tolist())
         return self.test.update(rows)
@@ -226,7 +242,8 @@ class _ModelState:
     def __init__(self, guard: DriftGuard, profile: DriftProfile, provider: str, model: str | None) -> None:
         self.lock = Lock()
         self.drifted: tuple[str, ...] = ()
-        self._guard, self._profile, self._provider, self._model = guard, profile, provider, model
+        self.profile = profile
+        self._guard, self._provider, self._model = guard, provider, model
         self._comparisons: dict[int, _Comparison] = {}  # by the size's index in the profile
         self._by_n: dict[int, _Comparison | None] = {}
         self._questions = self._skipped = 0
@@ -272,11 +289,16 @@ class _ModelState:
 
     def _comparison(self, n: int) -> _Comparison | None:
         """Return the comparison of questions with ``n`` completions; None if the reference has none as small."""
-        index = self._profile.size_index(n)
-        if index is not None and index not in self._comparisons:
-            guard = self._guard
-            self._comparisons[index] = _Comparison(self._profile, index, guard.questions_per_false_alarm)
-        self._by_n[n] = comparison = None if index is None else self._comparisons[index]
+        index, comparison = self.profile.size_index(n), None
+        if index is not None:
+            comparison = self._comparisons.get(index) or _Comparison(
+                self.profile, index, self._guard.questions_per_false_alarm
+            )
+            if comparison.names:
+                self._comparisons[index] = comparison
+            else:  # a reference of other statistics
+                comparison = None
+        self._by_n[n] = comparison
         return comparison
 
     def status(self) -> DriftStatus:
@@ -299,7 +321,7 @@ class _ModelState:
 
     def _alarm(self, comparison: _Comparison, number: int) -> Alarm:
         name = comparison.names[number]
-        before = self._profile.quantile(name, 0.5, n=comparison.size)
+        before = self.profile.quantile(name, 0.5, n=comparison.size)
         after = comparison.recent_median(number)
         values = "" if before is None or after is None else f" from {before:.4g} to {after:.4g}"
         return Alarm(
@@ -311,7 +333,7 @@ class _ModelState:
             before=before,
             after=after,
             message=(
-                f"{self._label} no longer answers as in the reference: {STATISTICS[name].label} changed{values} "
+                f"{self.label} no longer answers as in the reference: {STATISTICS[name].label} changed{values} "
                 f"(medians of {comparison.reference_questions} reference questions and of the last "
                 f"{len(comparison.recent)})."
             ),
@@ -324,9 +346,10 @@ class _ModelState:
             model=self._model,
             name=fingerprint,
             questions=self._questions,
-            message=f"{self._label} names itself {fingerprint!r}, which was not seen before.",
+            message=f"{self.label} names itself {fingerprint!r}, which was not seen before.",
         )
 
     @property
-    def _label(self) -> str:
+    def label(self) -> str:
+        """The provider and the model, for people."""
         return f"{self._provider}/{self._model}" if self._model else self._provider

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,22 +17,27 @@ EDGES = 25  # edges of a distribution: its range, and quantiles between
 MIN_QUESTIONS = 30  # fewest questions of a statistic; fewer say too little about its range
 
 
-def build_profile(rows: ArrayLike | Mapping[int, Any], *, fingerprints: Iterable[str] = ()) -> DriftProfile:
+def build_profile(rows: Mapping[int, ArrayLike], *, fingerprints: Iterable[str] = ()) -> DriftProfile:
     """Build the reference of the statistics from those of Q questions.
 
     Args:
-        rows: (Q, S) of ``question_statistics()``, in the order of STATISTICS; NaN if not available. For several
-            numbers of completions a mapping from each to its rows; rows alone hold for any number.
+        rows: by a number of completions, (Q, S) of ``question_statistics()`` of questions with so many: {4: rows}.
+            In the order of STATISTICS; NaN if not available. A question is compared with those of the largest number
+            that it has, by its first completions.
         fingerprints: model names and system fingerprints of the replies.
 
     Raises:
-        ConfigurationError: there are fewer than MIN_QUESTIONS questions.
+        ConfigurationError: there are fewer than MIN_QUESTIONS questions, or their number of completions is not given.
     """
-    tables = rows if isinstance(rows, Mapping) else {1: rows}
-    arrays = {size: np.asarray(tables[size], np.float64).reshape(-1, len(STATISTICS)) for size in sorted(tables)}
+    if not isinstance(rows, Mapping) or not all(isinstance(size, int) and size > 0 for size in rows):
+        raise ConfigurationError(
+            "build_profile() needs the number of completions of the questions.",
+            hint="Pass {4: rows} for rows of question_statistics() of four completions each.",
+        )
+    arrays = {size: np.asarray(rows[size], np.float64).reshape(-1, len(STATISTICS)) for size in sorted(rows)}
     arrays = {size: table for size, table in arrays.items() if len(table) >= MIN_QUESTIONS}
     if not arrays:
-        largest = max((len(np.asarray(table)) for table in tables.values()), default=0)
+        largest = max((len(np.asarray(table)) for table in rows.values()), default=0)
         raise ConfigurationError(
             f"A reference for drift needs {MIN_QUESTIONS} questions, and there are {largest}.",
             hint="Collect more questions: 200 are enough to notice most changes.",

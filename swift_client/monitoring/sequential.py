@@ -38,7 +38,8 @@ MAX_REFERENCE = 400.0
 # W over the number of questions per false alarm.
 MEMORY_SHARE = 0.1
 END = 2.0  # R over W at which an alarm ends
-MAX_EXCESS = 100.0  # largest R over the threshold, so that an alarm can end
+MAX_EXCESS = 100.0  # largest mean R over the threshold, so that an alarm can end
+_LARGEST_RATIO = 1e300  # of float64, before MAX_EXCESS holds
 
 
 class SequentialTest:
@@ -116,7 +117,10 @@ class SequentialTest:
 
     def _change_alarms(self) -> list[int]:
         """Begin and end alarms, and return the statistics whose alarm begins."""
-        np.minimum(self._ratios, self.threshold * MAX_EXCESS, out=self._ratios)
+        # All alternatives alike: one that explains the change worse must not outlast it, which it would in a small
+        # difference of the later questions that is normal.
+        np.minimum(self._ratios, _LARGEST_RATIO, out=self._ratios)
+        self._ratios /= np.maximum(self.evidence / (self.threshold * MAX_EXCESS), 1.0)[:, None]
         evidence = self.evidence
         raised = (evidence >= self.threshold) & ~self.is_alarmed
         self.is_alarmed |= raised

@@ -30,6 +30,7 @@ _DECIMALS = 1e4  # logprobs rounded for a log have four decimals
 _LARGEST_ROUNDED = -0.01  # larger logprobs are so near 0 that four decimals or none look alike
 _ROUNDING_ERROR = 0.02  # of a logprob times _DECIMALS, in float32
 _LISTED_TOKENS = 8  # tokens of the first completion whose alternatives are counted
+_LARGEST_VIEW = 8  # a view keeps all tokens in memory: of answers more times as long as what is read, it is copied
 _HALF_PRECISION_BITS = 0x1FFF  # bits of a float32 that are 0 in a number of 16 bits
 
 
@@ -113,10 +114,15 @@ def question_statistics(
 
 def statistics_of(questions: Sequence[Question]) -> F64:
     """Compute the statistics of Q questions, (Q, S) float64; see ``question_statistics()``."""
-    result = np.empty((len(questions), len(STATISTICS)))
-    result[:, _TOKEN_COLUMNS:-1] = [_whole_values(question) for question in questions]
-    result[:, -1] = _lowest_logprobs(questions)
-    tokens = [_sample_tokens(question.completions) for question in questions]
+    return excerpt_statistics([take_excerpt(question) for question in questions])
+
+
+def excerpt_statistics(excerpts: Sequence[Excerpt]) -> F64:
+    """Compute the same, (Q, S) float64, of Q questions' excerpts."""
+    result = np.empty((len(excerpts), len(STATISTICS)))
+    result[:, _TOKEN_COLUMNS:-1] = [excerpt.values for excerpt in excerpts]
+    result[:, -1] = _lowest_logprobs([excerpt.logprobs for excerpt in excerpts])
+    tokens = [excerpt.tokens for excerpt in excerpts]
     widths = {part.widths for part in tokens if part.size}
     if len(widths) > 1:  # lists of other lengths would change the numbers of the other questions
         for row, part in zip(result, tokens, strict=True):
@@ -124,6 +130,20 @@ def statistics_of(questions: Sequence[Question]) -> F64:
     else:
         result[:, :_TOKEN_COLUMNS] = _token_values(tokens)
     return result
+
+
+class Excerpt(NamedTuple):
+    """Parts of one question that its statistics read. Of long answers these are little more than the logprobs."""
+
+    values: tuple[float, ...]  # of the statistics that do not read single tokens
+    logprobs: list[F32]  # one (T,) per completion
+    tokens: _Tokens
+
+
+def take_excerpt(question: Question) -> Excerpt:
+    """Take from a question what its statistics read."""
+    logprobs = [completion.logprobs for completion in question.completions[:MAX_COMPLETIONS]]
+    return Excerpt(_whole_values(question), logprobs, _sample_tokens(question.completions))
 
 
 def _whole_values(question: Question) -> tuple[float, ...]:
@@ -160,11 +180,10 @@ def _whole_values(question: Question) -> tuple[float, ...]:
     )
 
 
-def _lowest_logprobs(questions: Sequence[Question]) -> F64:
+def _lowest_logprobs(parts: Sequence[Sequence[F32]]) -> F64:
     """Return the lowest chosen logprob of each question, (Q,); NaN without tokens."""
-    parts = [[completion.logprobs for completion in question.completions[:MAX_COMPLETIONS]] for question in questions]
     counts = np.array([sum(map(len, part)) for part in parts])
-    lowest = np.full(len(questions), np.nan)
+    lowest = np.full(len(parts), np.nan)
     filled = counts > 0
     if filled.any():
         starts = (np.cumsum(counts) - counts)[filled]
@@ -192,6 +211,8 @@ def _sample_tokens(completions: Sequence[Completion]) -> _Tokens:
         if length > MAX_TOKENS:
             step = -(-length // MAX_TOKENS)
             logprobs, top = logprobs[::step], top[::step]
+            if step > _LARGEST_VIEW:
+                logprobs, top = logprobs.copy(), top.copy()
             length = len(logprobs)
         if length:
             chosen.append(logprobs)

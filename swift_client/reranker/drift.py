@@ -151,7 +151,10 @@ class ModelDrift:
         if self.guard.action != "note" and selection.accepted:
             note = f"It is unknown whether the answer is accepted: {self._describe(drifted)}."
             return _with_notes(replace(selection, accepted=None), note)
-        return _with_notes(selection, f"{self._describe(drifted)}.")
+        description = self._describe(drifted)
+        if any(note.startswith(description) for note in selection.notes):  # the head was set aside for the same
+            return selection
+        return _with_notes(selection, f"{description}.")
 
     def _observe(
         self, selection: Selection, *, n: int, reads_answers: bool, fingerprints: Sequence[str]
