@@ -17,6 +17,7 @@ from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ArtifactError, ConfigurationError, RejectedError
 from swift_client.models import HeadArtifact, load, save
 from swift_client.monitoring import STATISTICS, DriftGuard, build_profile, question_statistics
+from swift_client.monitoring.profile import with_acceptances
 from swift_client.selection.select import SelectionConfig, score_completions
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import recipe_of, train
@@ -323,3 +324,26 @@ def test_a_profile_without_its_tensors_or_tensors_without_a_profile_are_refused(
     safetensors.numpy.save_file(tensors, path, {"swift_client": json.dumps(facts)})
     with pytest.raises(ArtifactError, match="has the parts"):
         load(path)
+
+
+def test_the_share_of_accepted_answers_is_that_of_the_heads_calibration() -> None:
+    model = Model(9)
+    found = replace(acceptance(SURE), questions=100, accepted=20)
+    head = replace(head_of(model), acceptances=(found,))
+    guard = DriftGuard()
+    selections = ask(SwiftReranker(model, "m", head=head, drift=guard), 32)
+    assert all(selection.accepted for selection in selections)
+    (status,) = guard.status()
+    assert status.drifted == ("accepted",)  # 32 of 32, after 20 of 100
+
+
+@pytest.mark.parametrize("source", ["grades", "feedback"])
+def test_shares_that_may_be_of_other_settings_or_not_all_choices_are_left_out(source: Any) -> None:
+    found = replace(acceptance(SURE), questions=100, accepted=20, source=source)
+    others = () if source == "feedback" else (replace(found, n=5),)
+    profile = head_of(Model(9)).drift_profile
+    assert profile
+    column = list(STATISTICS).index("accepted")
+    assert with_acceptances(profile, (found,)).counts[0, column].sum() == (100 if source == "grades" else 0)
+    assert not with_acceptances(profile, (found, *others)).counts[0, column].any() or not others
+    assert with_acceptances(profile, (found,)).quantile("accepted", 0.5, n=N) == (0.0 if source == "grades" else None)

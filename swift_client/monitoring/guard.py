@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from threading import Lock
 from typing import Literal, get_args
 
@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, DriftProfile
-from swift_client.monitoring.profile import available
+from swift_client.monitoring.profile import available, reference_level
 from swift_client.monitoring.sequential import SequentialTest
-from swift_client.monitoring.statistics import STATISTICS, Excerpt, Question, excerpt_statistics, take_excerpt
+from swift_client.monitoring.statistics import SHARES, STATISTICS, Excerpt, Question, excerpt_statistics, take_excerpt
 from swift_client.types import Completion
 
 # What a reranker does while a model's answers are unlike those of the reference.
@@ -38,8 +38,8 @@ class Alarm:
         model: Name of the model that was asked for.
         name: The statistic, a row of STATISTICS; or the new fingerprint.
         questions: Number of questions that were compared, this one included.
-        before: Median of the reference questions; None for a fingerprint.
-        after: Median of the latest questions.
+        before: Median of the reference questions, or share for one of SHARES; None for a fingerprint.
+        after: The same of the latest questions.
         message: Description for people.
     """
 
@@ -202,7 +202,7 @@ class _Comparison:
         known = [row for row, name in enumerate(self.names) if name in positions]
         self.columns, self.names = [self.columns[row] for row in known], [self.names[row] for row in known]
         self.positions = [positions[name] for name in self.names]
-        self.reference_questions = int(profile.counts[index].sum(axis=1, dtype=np.int64).max())
+        self.reference_questions: list[int] = profile.counts[index, self.columns].sum(axis=1, dtype=np.int64).tolist()
         self.test = SequentialTest(
             profile.edges[index, self.columns],
             profile.counts[index, self.columns],
@@ -230,10 +230,10 @@ class _Comparison:
         """The statistics under alarm."""
         return [name for name, is_alarmed in zip(self.names, self.test.is_alarmed, strict=True) if is_alarmed]
 
-    def recent_median(self, number: int) -> float | None:
-        """Return the median of a statistic over the latest questions; None if it was not available."""
+    def recent_level(self, number: int) -> float | None:
+        """Return the median or share of a statistic over the latest questions; None if it was not available."""
         values = [row[number] for row in self.recent if row[number] == row[number]]
-        return median(values) if values else None
+        return (fmean if self.names[number] in SHARES else median)(values) if values else None
 
 
 class _ModelState:
@@ -321,8 +321,8 @@ class _ModelState:
 
     def _alarm(self, comparison: _Comparison, number: int) -> Alarm:
         name = comparison.names[number]
-        before = self.profile.quantile(name, 0.5, n=comparison.size)
-        after = comparison.recent_median(number)
+        before = reference_level(self.profile, name, n=comparison.size)
+        after = comparison.recent_level(number)
         values = "" if before is None or after is None else f" from {before:.4g} to {after:.4g}"
         return Alarm(
             kind="statistic",
@@ -334,8 +334,8 @@ class _ModelState:
             after=after,
             message=(
                 f"{self.label} no longer answers as in the reference: {STATISTICS[name].label} changed{values} "
-                f"(medians of {comparison.reference_questions} reference questions and of the last "
-                f"{len(comparison.recent)})."
+                f"({'means' if name in SHARES else 'medians'} of {comparison.reference_questions[number]} reference "
+                f"questions and of the last {len(comparison.recent)})."
             ),
         )
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64
+from swift_client.models.acceptance import Acceptance
 from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, U32, DriftProfile
-from swift_client.monitoring.statistics import STATISTICS
+from swift_client.monitoring.statistics import SHARES, STATISTICS
 
 SIZES = (1, 4, 16)  # completions per question that profiles are built for
 EDGES = 25  # edges of a distribution: its range, and quantiles between
+MAX_QUESTIONS = 2**31  # most of a calibration; more are a damaged file
 MIN_QUESTIONS = 30  # fewest questions of a statistic; fewer say too little about its range
 
 
@@ -53,6 +56,32 @@ def build_profile(rows: Mapping[int, ArrayLike], *, fingerprints: Iterable[str] 
     )
 
 
+def with_acceptances(profile: DriftProfile, acceptances: Sequence[Acceptance]) -> DriftProfile:
+    """Add the shares of accepted answers that a head's calibrations found to the head's profile.
+
+    A size gets the share of the only calibration whose questions are compared at that size; with several, a share could
+    be that of other settings. One on feedback did not count all of its questions.
+    """
+    if "accepted" not in profile.statistics or profile.edges.shape[2] < 2:
+        return profile
+    column = profile.statistics.index("accepted")
+    edges, counts = profile.edges.copy(), profile.counts.copy()
+    for index in range(len(profile.sizes)):
+        # With a stopping rule the first completion alone is compared.
+        fitting = [one for one in acceptances if profile.size_index(1 if one.stopping else one.n) == index]
+        if len(fitting) != 1 or fitting[0].source != "grades" or counts[index, column].any():
+            continue
+        (acceptance,) = fitting
+        if not MIN_QUESTIONS <= acceptance.questions <= MAX_QUESTIONS:
+            continue
+        rejected = acceptance.questions - acceptance.accepted
+        values = [(edge, count) for edge, count in ((0.0, rejected), (1.0, acceptance.accepted)) if count]
+        edges[index, column], counts[index, column] = np.inf, 0
+        for position, (edge, count) in enumerate(values):
+            edges[index, column, position], counts[index, column, 2 * position + 1] = edge, count
+    return replace(profile, edges=edges, counts=counts)
+
+
 def _cells(values: F64) -> tuple[F64, U32]:
     """Return the edges (G,) of a distribution and its counts per cell (2G + 1,), for values (Q,) with NaN."""
     present = values[~np.isnan(values)]
@@ -65,6 +94,17 @@ def _cells(values: F64) -> tuple[F64, U32]:
     cells = np.searchsorted(edges, present, "left") + np.searchsorted(edges, present, "right")
     np.add.at(counts, cells, 1)
     return edges, counts
+
+
+def reference_level(profile: DriftProfile, statistic: str, *, n: int) -> float | None:
+    """Return the median of a statistic in the reference, or the mean for one of SHARES; None if it was not measured.
+
+    The mean is that of the percentiles. Questions have ``n`` completions, as in ``DriftProfile.quantile()``.
+    """
+    shares = (np.arange(100) + 0.5) / 100 if statistic in SHARES else np.array([0.5])
+    quantiles = [profile.quantile(statistic, share, n=n) for share in shares.tolist()]
+    known = [value for value in quantiles if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def available(profile: DriftProfile, index: int) -> Sequence[int]:

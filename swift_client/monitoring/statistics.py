@@ -78,6 +78,9 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
     }
 )
 
+# Those that are 0 or 1 for most questions, so that a mean says more than a median.
+SHARES = frozenset({"accepted", "answered", "cut_share"})
+
 _TOKEN_COLUMNS = 8  # the first rows of STATISTICS, which read single tokens
 _LISTED_ROW = 1
 _LIST_ROWS, _MARGIN_ROW = [2, 4, 5, 6, 7], 5  # those that need lists, and the one that needs lists of two

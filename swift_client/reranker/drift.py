@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.monitoring.guard import Alarm, DriftGuard
+from swift_client.monitoring.profile import with_acceptances
 from swift_client.monitoring.statistics import STATISTICS
 from swift_client.sampling import EarlyAbort
 from swift_client.scoring.scorers import score
@@ -70,7 +71,8 @@ class ModelDrift:
         """
         scorer, profile, reads_answers = selection.scorer, None, True
         if isinstance(scorer, AnyHead):
-            profile = scorer.drift_profile
+            if scorer.drift_profile is not None:
+                profile = with_acceptances(scorer.drift_profile, scorer.acceptances)
             reads_answers = scorer.training.get("answer", "auto") == selection.answer
         guard = drift if isinstance(drift, DriftGuard) else DriftGuard(drift)  # type: ignore[arg-type]  # it checks
         if guard.profile is None and profile is None:
@@ -151,10 +153,10 @@ class ModelDrift:
         if self.guard.action != "note" and selection.accepted:
             note = f"It is unknown whether the answer is accepted: {self._describe(drifted)}."
             return _with_notes(replace(selection, accepted=None), note)
-        description = self._describe(drifted)
-        if any(note.startswith(description) for note in selection.notes):  # the head was set aside for the same
-            return selection
-        return _with_notes(selection, f"{description}.")
+        set_aside = self._setting_aside
+        if set_aside and any(note.startswith(self._describe(set_aside)) for note in selection.notes):
+            return selection  # a note says already why the head is set aside
+        return _with_notes(selection, f"{self._describe(drifted)}.")
 
     def _observe(
         self, selection: Selection, *, n: int, reads_answers: bool, fingerprints: Sequence[str]
@@ -174,7 +176,7 @@ class ModelDrift:
             n=n,
             scores=scores,
             answers=groups if reads_answers else None,
-            accepted=selection.accepted,
+            accepted=None if self._abort else selection.accepted,  # compared at another size than it was calibrated for
             fingerprints=fingerprints,
         )
         for alarm in alarms:

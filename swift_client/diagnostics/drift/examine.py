@@ -10,14 +10,14 @@ import numpy as np
 from swift_client.dataset.sample_columns.locations import FilePath
 from swift_client.diagnostics.drift.change_point import locate_change
 from swift_client.diagnostics.drift.reasons import find_reasons
-from swift_client.diagnostics.drift.report import QUANTILES, SHARES, ModelDrift, Movement, Trace, create_place
+from swift_client.diagnostics.drift.report import QUANTILES, ModelDrift, Movement, Trace, create_place
 from swift_client.diagnostics.drift.series import F64, Series, read_series
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.models.drift_profile import DriftProfile
-from swift_client.monitoring.profile import MIN_QUESTIONS, available, build_profile
+from swift_client.monitoring.profile import MIN_QUESTIONS, available, build_profile, reference_level
 from swift_client.monitoring.sequential import SequentialTest
-from swift_client.monitoring.statistics import STATISTICS
+from swift_client.monitoring.statistics import SHARES, STATISTICS
 
 QUESTIONS_PER_FALSE_ALARM = 10_000.0
 """Default: a file without a change raises at most one alarm in so many questions."""
@@ -201,7 +201,7 @@ def _movements(
                 latest=create_place(high, times),
                 end=None if end is None else create_place(end, times),
                 reference=reference,
-                before=_reference_level(profile, name, size),
+                before=reference_level(profile, name, n=size) or 0.0,
                 after=_level(name, values[start:end]),
                 questions_per_false_alarm=strength,
             )
@@ -218,12 +218,6 @@ def _level(name: str, values: F64) -> float:
     if not len(present):
         return float("nan")
     return float(present.mean() if name in SHARES else np.median(present))
-
-
-def _reference_level(profile: DriftProfile, name: str, size: int) -> float:
-    """Return the same of the reference, a mean from its percentiles."""
-    shares = (np.arange(100) + 0.5) / 100 if name in SHARES else [0.5]
-    return float(np.mean([profile.quantile(name, share, n=size) or 0.0 for share in shares]))
 
 
 def _trace(name: str, values: F64) -> Trace:

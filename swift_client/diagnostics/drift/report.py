@@ -10,8 +10,6 @@ from swift_client.diagnostics.drift.series import F64
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of the reference that a movement states."""
-SHARES = frozenset({"accepted", "answered", "cut_share"})
-"""Statistics that are 0 or 1 for most questions, so that a mean says more than a median."""
 
 
 @dataclass(frozen=True, kw_only=True)
