@@ -208,7 +208,7 @@ async def test_a_file_system_that_fails_for_a_moment_loses_no_sample(tmp_path: P
     await writer.begin(questions["q1"])
     assert writer.running == {"q1"}
     completion = sample("q1", 0).completion
-    buffer.add_samples("q1", [completion], usage=Usage(), numbers=[0], cost=0.25, seed=None)
+    buffer.add_samples("q1", [completion], usage=Usage(), numbers=[0], cost=0.25, seed=None, grade=lambda _: [None])
     (tmp_path / "samples").write_bytes(b"no folder")
     closing = asyncio.create_task(writer.close())
     await asyncio.sleep(0.2)

@@ -226,6 +226,11 @@ class _Comparison:
         return self.test.update(rows)
 
     @property
+    def is_waiting(self) -> bool:
+        """True if the latest questions are not compared yet."""
+        return bool(self._waiting)
+
+    @property
     def alarmed(self) -> list[str]:
         """The statistics under alarm."""
         return [name for name, is_alarmed in zip(self.names, self.test.is_alarmed, strict=True) if is_alarmed]
@@ -274,15 +279,17 @@ class _ModelState:
             self._skipped += 1
             return ()
         size = comparison.size
+        if scores is not None:
+            scores = scores[:size] if isinstance(scores, list) else np.asarray(scores)[:size].tolist()
         question = Question(
             completions[:size],
-            None if scores is None else np.asarray(scores)[:size].tolist(),
+            scores,
             None if answers is None else answers[:size],
             accepted,
         )
         self._questions += 1
         raised = comparison.add(question)
-        if raised or self.drifted:
+        if raised or (self.drifted and not comparison.is_waiting):
             names = {name for other in self._comparisons.values() for name in other.alarmed}
             self.drifted = tuple(name for name in STATISTICS if name in names)
         return tuple([self._alarm(comparison, number) for number in raised])
