@@ -130,11 +130,32 @@ def fault_server() -> Iterator[FaultServer]:
         yield server
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A real Redis on loopback; see tests/redis_servers.py."""
+def create_redis(folder: Path) -> RedisServer:
+    """Return a Redis that is not started; skip the test if it or its client is not installed."""
     redis_servers = pytest.importorskip("tests.redis_servers", reason="the extra 'redis' is not installed")
     if redis_servers.REDIS_SERVER is None:
         pytest.skip("redis-server is not installed")
-    with redis_servers.RedisServer(tmp_path) as server:
+    server: RedisServer = redis_servers.RedisServer(folder)
+    return server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis on loopback; see tests/redis_servers.py."""
+    with create_redis(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis on loopback for all tests of a file."""
+    with create_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(shared_redis: RedisServer) -> RedisServer:
+    """The Redis of this file, empty."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis

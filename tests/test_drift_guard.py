@@ -15,7 +15,8 @@ import pytest
 from swift_client.errors import ConfigurationError
 from swift_client.models import DriftProfile
 from swift_client.monitoring import STATISTICS, DriftGuard, SequentialTest, build_profile, question_statistics
-from swift_client.monitoring.guard import BATCH, Alarm
+from swift_client.monitoring.alarm import Alarm
+from swift_client.monitoring.model_state import BATCH
 from swift_client.types import Completion
 
 S = len(STATISTICS)

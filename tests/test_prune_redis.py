@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -24,18 +23,9 @@ from tests.redis_servers import RedisServer  # noqa: E402
 VERDICT = StoredVerdict(value=0.5, confidence=0.9, from_text=False, prompt_tokens=7, completion_tokens=1, cost=None)
 
 
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    """The server of this file, empty."""
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
+def server(empty_redis: RedisServer) -> RedisServer:
+    return empty_redis
 
 
 def save(server: RedisServer, key: RequestKey, *, first: int = 0, n: int = 2) -> None:

@@ -28,18 +28,9 @@ from tests.redis_servers import RedisServer  # noqa: E402
 Open = Callable[[str], RedisAccountStore]
 
 
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    """The server of this file, empty."""
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
+def server(empty_redis: RedisServer) -> RedisServer:
+    return empty_redis
 
 
 @pytest.fixture

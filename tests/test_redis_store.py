@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +50,9 @@ SEEDED = dataclasses.replace(PLAIN, seed=5)
 VERDICT = StoredVerdict(value=0.5, confidence=0.9, from_text=False, prompt_tokens=7, completion_tokens=1, cost=None)
 
 
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    """The server of this file, empty."""
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
+def server(empty_redis: RedisServer) -> RedisServer:
+    return empty_redis
 
 
 @pytest.fixture
@@ -131,12 +122,12 @@ def test_every_array_comes_back_as_from_a_file(server: RedisServer, tmp_path: Pa
     )
 )
 def test_any_replies_get_the_numbers_that_a_file_gives_them(
-    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, replies: list[tuple[bool, int, list[int]]]
+    shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory, replies: list[tuple[bool, int, list[int]]]
 ) -> None:
-    with shared_server.client() as client:
+    with shared_redis.client() as client:
         client.flushall()
     stores: list[AnswerStore] = [
-        RedisReplyStore(shared_server.url), ReplyStore(tmp_path_factory.mktemp("file") / "samples.db"),
+        RedisReplyStore(shared_redis.url), ReplyStore(tmp_path_factory.mktemp("file") / "samples.db"),
     ]  # fmt: skip
     for is_seeded, first, texts in replies:
         for store in stores:

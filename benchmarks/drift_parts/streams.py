@@ -12,7 +12,7 @@ import numpy as np
 from swift_client.features.segments import F64
 from swift_client.models.drift_profile import DriftProfile
 from swift_client.monitoring import DriftGuard, SequentialTest, build_profile
-from swift_client.monitoring.guard import BATCH
+from swift_client.monitoring.model_state import BATCH
 from swift_client.monitoring.profile import available
 from swift_client.training import Group
 

@@ -78,11 +78,8 @@ def train(
     row = recipe_of(recipe) if isinstance(recipe, str) else recipe
     # The files first: importing torch takes seconds.
     states: dict[str, Any] = {"states": row.states, "layers": row.layers}
-    groups: StoredGroups
-    if feedback:
-        groups = feedback_groups(samples, answer=answer, grade=grade, **states)
-    else:
-        groups = open_groups(samples, answer=answer, grade=grade, **states)
+    stored = open_groups(samples, answer=answer, grade=grade, **states)
+    groups: StoredGroups = feedback_groups(samples, answer=answer, grade=grade, **states) if feedback else stored
     test_groups = None if test_samples is None else open_groups(test_samples, answer=answer, grade=grade, **states)
     unlabelled_groups = None if unlabelled is None else _open_unlabelled(unlabelled, groups, test_groups or ())
     try:
@@ -125,7 +122,7 @@ def train(
     # Of all stored questions: those with feedback are not like the others.
     profile = drift_reference(
         result.artifact,
-        open_groups(samples, answer=answer, grade=grade, **states),
+        stored,
         count=sum(facts["questions"].values()),
         split=split or Split(),
         answer=answer,

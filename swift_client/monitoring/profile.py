@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
-from swift_client.features.segments import F64
+from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, U32, DriftProfile
 from swift_client.monitoring.statistics import SHARES, STATISTICS
@@ -91,9 +91,13 @@ def _cells(values: F64) -> tuple[F64, U32]:
     # Quantiles that are values of the sample, so that ties keep a cell of their own.
     quantiles = np.unique(np.quantile(present, np.linspace(0, 1, EDGES), method="nearest"))
     edges[: len(quantiles)] = quantiles
-    cells = np.searchsorted(edges, present, "left") + np.searchsorted(edges, present, "right")
-    np.add.at(counts, cells, 1)
+    np.add.at(counts, cells_of(edges, present), 1)
     return edges, counts
+
+
+def cells_of(edges: F64, values: F64) -> I64:
+    """Return the cells (T,) that values (T,) fall into, as in ``DriftProfile``, for edges (G,)."""
+    return np.searchsorted(edges, values, "left") + np.searchsorted(edges, values, "right")
 
 
 def reference_level(profile: DriftProfile, statistic: str, *, n: int) -> float | None:
@@ -108,6 +112,6 @@ def reference_level(profile: DriftProfile, statistic: str, *, n: int) -> float |
 
 
 def available(profile: DriftProfile, index: int) -> Sequence[int]:
-    """Return the columns of the statistics that were measured for the size of this index."""
+    """Return the columns of the statistics of today that were measured for the size of this index."""
     measured: list[int] = np.flatnonzero(profile.counts[index].any(axis=1)).tolist()
-    return measured
+    return [column for column in measured if profile.statistics[column] in STATISTICS]

@@ -57,21 +57,15 @@ class SequentialTest:
         below = np.nextafter(edges, -np.inf)
         # x lies above ``below`` if it is at least the edge: the number of both kinds below x is its cell.
         self._edges = np.concatenate([below, edges], axis=1)
-        # Half of the two questions that a rank has more than the sample: beyond the range, where nothing was observed.
-        weights = counts.astype(np.float64)
-        total = weights.sum(axis=1, keepdims=True)
-        weights *= np.minimum(1.0, MAX_REFERENCE / np.maximum(total, 1.0))
-        last = 2 * np.isfinite(edges).sum(axis=1)
-        rows = np.arange(len(edges))
-        weights[rows, 0] += 0.5
-        weights[rows, last] += 0.5
+        total = counts.sum(axis=1, keepdims=True)
+        weights = with_outer_halves(edges, counts * np.minimum(1.0, MAX_REFERENCE / np.maximum(total, 1.0)))
         tilts = _tilts(weights)
         cells = weights.shape[1]
         # The last row of each statistic is for a question without it.
         self._tilts = np.concatenate([tilts, np.zeros((len(edges), 1, tilts.shape[2]))], axis=1)
         self._tilts = self._tilts.reshape(-1, tilts.shape[2])
         self._missing = cells
-        self._first_cells = rows * (cells + 1)
+        self._first_cells = np.arange(len(edges)) * (cells + 1)
         self._sums = np.einsum("sc,scj->sj", weights, tilts)
         self._total = weights.sum(axis=1)
         self._ratios = np.zeros_like(self._sums)
@@ -143,13 +137,28 @@ class SequentialTest:
         return clipped
 
 
-def _tilts(weights: F64) -> F64:
-    """Return exp(θφ) and exp(θφ²) of the cells' normal scores, (S, C, J), for their counts (S, C)."""
+def with_outer_halves(edges: F64, counts: F64) -> F64:
+    """Return counts (S, C) with half a question beyond either end of the range that the edges (S, G) have.
+
+    They are the one question that a rank has more than the sample, where nothing was observed.
+    """
+    weights = counts.copy()
+    rows = np.arange(len(edges))
+    weights[rows, 0] += 0.5
+    weights[rows, 2 * np.isfinite(edges).sum(axis=1)] += 0.5
+    return weights
+
+
+def normal_scores(weights: F64, *, least: float) -> F64:
+    """Return the normal scores (S, C) of the mid-ranks of cells, for counts (S, C); no rank is below ``least``."""
     total = weights.sum(axis=1, keepdims=True)
     ranks = (np.cumsum(weights, axis=1) - weights / 2) / np.maximum(total, 1.0)
-    normal = NormalDist()
-    least = 0.5 / (MAX_REFERENCE + 1.0)
-    flat = [normal.inv_cdf(rank) for rank in np.clip(ranks, least, 1 - least).ravel().tolist()]
-    scores = np.array(flat).reshape(ranks.shape)[:, :, None]
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse(rank) for rank in np.clip(ranks, least, 1 - least).ravel().tolist()]).reshape(ranks.shape)
+
+
+def _tilts(weights: F64) -> F64:
+    """Return exp(θφ) and exp(θφ²) of the cells' normal scores, (S, C, J), for their counts (S, C)."""
+    scores = normal_scores(weights, least=0.5 / (MAX_REFERENCE + 1.0))[:, :, None]
     tilts: F64 = np.exp(np.concatenate([scores * SHIFTS, scores**2 * SPREADS], axis=2))
     return tilts

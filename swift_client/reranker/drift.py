@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
-from swift_client.monitoring.guard import Alarm, DriftGuard
+from swift_client.monitoring.alarm import Alarm
+from swift_client.monitoring.guard import DriftGuard
 from swift_client.monitoring.profile import with_acceptances
 from swift_client.monitoring.statistics import STATISTICS
 from swift_client.sampling import EarlyAbort
+from swift_client.sampling.context import send_event
 from swift_client.scoring.scorers import score
 from swift_client.selection.select import FALLBACK_CLAUSE, FALLBACK_SCORER, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule
@@ -197,10 +199,7 @@ class ModelDrift:
             model=self._model,
             statistic=alarm.name if is_statistic else None,
         )
-        try:
-            self._on_event(event)
-        except BaseException:  # as in ``CallContext.emit_event()``
-            logger.exception("on_event failed; the selection goes on")
+        send_event(self._on_event, event)
 
     def _describe(self, drifted: Sequence[str]) -> str:
         labels = ", ".join(STATISTICS[name].label for name in drifted)

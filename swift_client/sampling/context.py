@@ -153,10 +153,7 @@ class CallContext:
             phase=self.phase,
             **facts,
         )
-        try:
-            self.on_event(event)
-        except BaseException:  # SystemExit would end the event loop, and with it every other call
-            logger.exception("on_event failed; sampling goes on")
+        send_event(self.on_event, event)
 
     def fields(self, sample_request: SampleRequest) -> Mapping[str, Any]:
         """Return the fields of every HTTP request, besides prompt, n and logprobs."""
@@ -218,3 +215,11 @@ class DrawState:
                 hint="Raise deadline=, or ask for fewer tokens.",
                 retryable=True,
             )
+
+
+def send_event(on_event: Callable[[Event], None], event: Event) -> None:
+    """Pass an event to the user's callback, whose errors are only logged."""
+    try:
+        on_event(event)
+    except BaseException:  # SystemExit would end the event loop, and with it every other call
+        logger.exception("on_event failed; sampling goes on")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from swift_client.diagnostics.drift.series import F64, Series, read_series
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.models.drift_profile import DriftProfile
-from swift_client.monitoring.profile import MIN_QUESTIONS, available, build_profile, reference_level
-from swift_client.monitoring.sequential import SequentialTest
+from swift_client.monitoring.profile import MIN_QUESTIONS, available, build_profile, cells_of, reference_level
+from swift_client.monitoring.sequential import SequentialTest, normal_scores, with_outer_halves
 from swift_client.monitoring.statistics import SHARES, STATISTICS
 
 QUESTIONS_PER_FALSE_ALARM = 10_000.0
@@ -98,7 +97,7 @@ def _examine(
     else:
         own_profile = profile
     index = own_profile.size_index(size) or 0
-    columns = [column for column in available(own_profile, index) if own_profile.statistics[column] in STATISTICS]
+    columns = available(own_profile, index)
     names = [own_profile.statistics[column] for column in columns]
     if not columns:
         raise ConfigurationError(
@@ -158,14 +157,8 @@ def _run_test(test: SequentialTest, values: F64) -> list[list[tuple[int, float]]
 def _normal_scores(profile: DriftProfile, index: int, column: int, values: F64) -> F64:
     """Return the normal scores (T,) of values by their mid-rank in the reference; NaN for NaN."""
     edges, counts = profile.edges[index, column], profile.counts[index, column].astype(np.float64)
-    total = counts.sum()
-    # Half of the two questions that a rank has more than the sample lies beyond either end of its range.
-    counts[0] += 0.5
-    counts[2 * int(np.isfinite(edges).sum())] += 0.5
-    ranks = (np.cumsum(counts) - counts / 2) / (total + 1.0)
-    scores = np.array([NormalDist().inv_cdf(min(max(rank, 1e-4), 1 - 1e-4)) for rank in ranks.tolist()])
-    cells = np.searchsorted(edges, values, "left") + np.searchsorted(edges, values, "right")
-    return np.where(np.isnan(values), np.nan, scores[np.minimum(cells, len(scores) - 1)])
+    scores = normal_scores(with_outer_halves(edges[None], counts[None]), least=1e-4)[0]
+    return np.where(np.isnan(values), np.nan, scores[np.minimum(cells_of(edges, values), len(scores) - 1)])
 
 
 def _movements(
